@@ -1,0 +1,63 @@
+"""What can be chosen about the edge."""
+
+from dataclasses import dataclass, field
+from typing import Final, get_args
+
+from holdfast.asgi.guards import Guards
+from holdfast.errors import ConfigurationError
+from holdfast.sessions.relay import Resumable
+
+__all__ = ["EdgeOptions"]
+
+_LONGEST_SECONDS: Final = 10 * 365 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeOptions:
+    """How sessions are served.
+
+    Attributes:
+        ttl_seconds: a session ends after this long without any activity of its client.
+        max_sessions: the most sessions that may be open over the fleet; None: no limit.
+        resumable: `"auto"`: a request that is answered at once and emitted nothing is answered as plain JSON,
+            anything else becomes a stream that can be resumed. `"always"`: every request is such a stream.
+            `"never"`: streams of requests live with their connection only.
+        json_response: answer requests with JSON only; what handlers emit is dropped.
+        stream_after_seconds: a request that runs longer than this becomes a stream (`resumable="auto"`).
+        keepalive_seconds: a comment is sent on a stream that was silent for this long.
+        retry_milliseconds: how long a client should wait before it resumes a stream that ended.
+        guards: what is refused before anything else.
+    """
+
+    ttl_seconds: float = 1800.0
+    max_sessions: int | None = 10_000
+    resumable: Resumable = "auto"
+    json_response: bool = False
+    stream_after_seconds: float = 0.2
+    keepalive_seconds: float = 15.0
+    retry_milliseconds: int = 1000
+    guards: Guards = field(default_factory=Guards)
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            ConfigurationError: names the option, what was given and what is allowed.
+        """
+        for name in ("ttl_seconds", "stream_after_seconds", "keepalive_seconds"):
+            _check_seconds(name, getattr(self, name))
+        if self.max_sessions is not None and self.max_sessions < 1:
+            raise ConfigurationError(f"max_sessions: got {self.max_sessions!r}, expected at least 1, or None")
+        if self.resumable not in get_args(Resumable):
+            raise ConfigurationError(
+                f"resumable: got {self.resumable!r}, expected {', '.join(map(repr, get_args(Resumable)))}"
+            )
+        if self.retry_milliseconds < 0:
+            raise ConfigurationError(
+                f"retry_milliseconds: got {self.retry_milliseconds!r}, expected 0 or more"
+            )
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if not 0 < value <= _LONGEST_SECONDS:
+        raise ConfigurationError(f"{name}: got {value!r}, expected a number of seconds above 0")

@@ -1,0 +1,26 @@
+"""Server-sent events as bytes. No I/O."""
+
+from typing import Final
+
+__all__ = ["KEEPALIVE", "frame", "prime", "retry"]
+
+KEEPALIVE: Final = b": keepalive\n\n"
+"""A comment: it keeps proxies from closing an idle stream, and clients ignore it."""
+
+
+def frame(payload: bytes, event_id: str | None = None) -> bytes:
+    """One message. Without an id the client's cursor stays where it is."""
+    data = payload if b"\n" not in payload else payload.replace(b"\r", b"").replace(b"\n", b"\ndata: ")
+    if event_id is None:
+        return b"event: message\ndata: " + data + b"\n\n"
+    return b"id: " + event_id.encode() + b"\nevent: message\ndata: " + data + b"\n\n"
+
+
+def prime(event_id: str, retry_milliseconds: int) -> bytes:
+    """An event without a message: from here on the client can resume (only understood from 2025-11-25 on)."""
+    return f"id: {event_id}\nretry: {retry_milliseconds}\ndata: \n\n".encode()
+
+
+def retry(milliseconds: int) -> bytes:
+    """How long the client should wait before it comes back."""
+    return f"retry: {milliseconds}\n\n".encode()

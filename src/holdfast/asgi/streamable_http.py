@@ -1,0 +1,240 @@
+"""Streamable HTTP of the handshake era (2024-11-05 to 2025-11-25): POST, GET and DELETE, on any replica."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from holdfast.asgi.exchange import HttpExchange, OpeningExchange, primes
+from holdfast.asgi.guards import (
+    Http,
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+    accepts,
+    headers_of,
+    is_json,
+    read_body,
+)
+from holdfast.asgi.jsonrpc import (
+    INTERNAL_ERROR,
+    Answer,
+    InvalidMessageError,
+    Notification,
+    Request,
+    decode,
+)
+from holdfast.asgi.options import EdgeOptions
+from holdfast.asgi.request import run_request
+from holdfast.asgi.responses import send_json, send_refusal, send_status
+from holdfast.asgi.sse import frame
+from holdfast.asgi.streaming import Streaming
+from holdfast.errors import SessionGone, StoreError, TooManySessions
+from holdfast.sessions.registry import mint_session_id
+from holdfast.sessions.relay import LoggedStream, Outlet, UnloggedStream
+from holdfast.sessions.replica import Replica
+from holdfast.sessions.types import Session, SessionFacts, SessionId, shorten
+
+__all__ = ["HANDSHAKE_VERSIONS", "ModernApp", "StreamableHttp"]
+
+logger = logging.getLogger("holdfast")
+
+HANDSHAKE_VERSIONS: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
+"""Versions whose sessions begin with `initialize`. Everything else belongs to the sessionless era."""
+
+ModernApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class StreamableHttp:
+    """The ASGI application that serves sessions over Streamable HTTP."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        options: EdgeOptions,
+        *,
+        modern: ModernApp,
+        principal: Callable[[Scope], str | None] = lambda _scope: None,
+    ) -> None:
+        """Serve the sessions of `replica`.
+
+        Args:
+            replica: this process's part of the fleet; it must be running.
+            options: how.
+            modern: serves requests of every other protocol version, the sessionless era's among them.
+            principal: a digest of who sends a request; None without authentication.
+        """
+        self._replica = replica
+        self._options = options
+        self._modern = modern
+        self._principal = principal
+        self._streaming = Streaming(replica, options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        http = Http(scope, headers_of(scope), receive, send)
+        version = http.headers.get(b"mcp-protocol-version")
+        if version is not None and version.decode("latin-1") not in HANDSHAKE_VERSIONS:
+            await self._modern(scope, receive, send)
+            return
+        try:
+            self._options.guards.check(http.headers)
+            await self._serve(http)
+        except Refusal as refusal:
+            await send_refusal(send, refusal)
+        except SessionGone:
+            await send_refusal(send, Refusal(404, "Session not found"))
+        except StoreError as error:
+            logger.warning("store error while serving %s: %s", scope["method"], error)
+            await send_refusal(send, _store_refusal(error))
+
+    async def _serve(self, http: Http) -> None:
+        match http.scope["method"]:
+            case "POST":
+                await self._post(http)
+            case "GET":
+                await self._get(http)
+            case "DELETE":
+                session = await self._find(http)
+                await self._replica.end_session(session.facts.id)
+                await send_status(http.send, 200)
+            case method:
+                raise Refusal(
+                    405, f"Method {method} not allowed", headers=((b"allow", b"GET, POST, DELETE"),)
+                )
+
+    async def _find(self, http: Http) -> Session:
+        session = http.headers.get(b"mcp-session-id")
+        if session is None:
+            raise Refusal(400, "Bad Request: Missing session ID")
+        return await self._replica.registry.find(session.decode("latin-1"), self._principal(http.scope))
+
+    async def _post(self, http: Http) -> None:
+        json, sse = accepts(http.headers)
+        if not json or not (sse or self._options.json_response):
+            raise Refusal(
+                406, "Not Acceptable: Client must accept both application/json and text/event-stream"
+            )
+        if not is_json(http.headers):
+            raise Refusal(415, "Unsupported Media Type: Content-Type must be application/json")
+        body = await read_body(http, self._options.guards.max_body_bytes)
+        if body is None:
+            return
+        try:
+            message = decode(body)
+        except InvalidMessageError as error:
+            raise Refusal(400, str(error), code=error.code) from None
+        if isinstance(message, Request) and message.method == "initialize":
+            await self._initialize(http, body, message)
+            return
+        session = await self._find(http)
+        match message:
+            case Request():
+                await self._request(http, body, message, session)
+            case Notification():
+                await self._notification(http, body, message, session)
+            case Answer():
+                await self._answer(http, body, message, session.facts.id)
+
+    async def _initialize(self, http: Http, body: bytes, message: Request) -> None:
+        """Open a session. What the client sends as a session id is ignored: ids are minted here."""
+        if self._replica.draining:
+            raise Refusal(503, "This replica is shutting down", headers=((b"retry-after", b"1"),))
+        session = mint_session_id()
+        exchange = OpeningExchange(self._replica, session, http.scope, body, message.id)
+        initialized = await self._replica.kernel.initialize(exchange, message.params)
+        if initialized.protocol_version is None:
+            await send_json(http.send, initialized.response, status=400)
+            return
+        await self._open(
+            SessionFacts(
+                id=session,
+                owner=self._principal(http.scope),
+                protocol_version=initialized.protocol_version,
+                client=initialized.client,
+                ttl_seconds=self._options.ttl_seconds,
+            )
+        )
+        if not exchange.emitted:
+            await send_json(http.send, initialized.response, session=session)
+            return
+        frames = b"".join(map(frame, [*exchange.emitted, initialized.response]))
+        await send_json(http.send, frames, session=session, content_type=b"text/event-stream")
+
+    async def _open(self, facts: SessionFacts) -> None:
+        try:
+            await self._replica.registry.open(facts)
+        except BaseException as error:
+            await self._replica.kernel.forget(facts.id)
+            if isinstance(error, TooManySessions):
+                logger.warning("refused to open a session: %s", error)
+                headers = ((b"retry-after", b"10"),)
+                raise Refusal(503, "Too many open sessions", code=INTERNAL_ERROR, headers=headers) from None
+            raise
+        logger.debug("session %s opened", shorten(facts.id))
+
+    async def _request(self, http: Http, body: bytes, message: Request, session: Session) -> None:
+        facts = session.facts
+        outlet = self._outlet(facts.id, message)
+        logged = isinstance(outlet, LoggedStream)
+        exchange = HttpExchange(
+            self._replica,
+            facts.id,
+            http.scope,
+            body,
+            request_id=message.id,
+            outlet=outlet,
+            may_ask=not self._options.json_response,
+            may_close=logged and primes(facts.protocol_version),
+        )
+        if logged and self._options.resumable == "always":
+            await outlet.open()
+        self._replica.start(run_request, self._replica, exchange, session, message, outlet)
+        await self._streaming.respond(outlet, facts, http)
+
+    def _outlet(self, session: SessionId, message: Request) -> Outlet:
+        if self._options.json_response or self._options.resumable == "never":
+            return UnloggedStream(self._replica.relay, session, json_only=self._options.json_response)
+        return LoggedStream(self._replica.relay, session, message.id)
+
+    async def _notification(self, http: Http, body: bytes, message: Notification, session: Session) -> None:
+        session_id = session.facts.id
+        params = dict(message.params or {})
+        match message.method, params.get("requestId"):
+            case "notifications/cancelled", str() | int() as request_id:
+                await self._replica.cancel(session_id, request_id)
+            case "notifications/progress", _:
+                await self._replica.progressed(session_id, params)
+            case _:
+                pass
+        exchange = HttpExchange(self._replica, session_id, http.scope, body)
+        self._replica.start(self._replica.kernel.notify, exchange, session, message.method, message.params)
+        await send_status(http.send, 202, session=session_id)
+
+    async def _answer(self, http: Http, body: bytes, message: Answer, session: SessionId) -> None:
+        """Take an answer to a request of the server.
+
+        One that nobody waits for (late, forged, another session's) changes nothing and gets the same status:
+        an honest client that was too late has done nothing wrong, and any other learns nothing.
+        """
+        if isinstance(message.id, str) and not await self._replica.backend.inbox.put(
+            session, message.id, body
+        ):
+            logger.debug("session %s answered a request that is not pending", shorten(session))
+        await send_status(http.send, 202, session=session)
+
+    async def _get(self, http: Http) -> None:
+        if not accepts(http.headers)[1]:
+            raise Refusal(406, "Not Acceptable: Client must accept text/event-stream")
+        session = await self._find(http)
+        await self._streaming.serve_get(session.facts, http)
+
+
+def _store_refusal(error: StoreError) -> Refusal:
+    seconds = str(max(1, round(error.retry_after_seconds))).encode()
+    return Refusal(
+        503,
+        "The session store cannot be reached now; the session is kept, try again",
+        code=INTERNAL_ERROR,
+        headers=((b"retry-after", seconds),),
+    )

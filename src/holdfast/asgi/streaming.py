@@ -1,0 +1,252 @@
+"""Answering with a stream: the stream of a POST, and what a GET reads or resumes."""
+
+import contextlib
+import random
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import anyio
+
+from holdfast.asgi import sse
+from holdfast.asgi.exchange import primes
+from holdfast.asgi.guards import Http, Receive, Refusal, Send
+from holdfast.asgi.jsonrpc import INTERNAL_ERROR, encode_error, encode_notification
+from holdfast.asgi.options import EdgeOptions
+from holdfast.asgi.responses import send_json
+from holdfast.errors import PositionLost, SessionGone, StoreError, StreamUnknown
+from holdfast.sessions.event_id import decode_event_id, encode_event_id
+from holdfast.sessions.hub import Reader
+from holdfast.sessions.relay import LoggedStream, Outlet, UnloggedStream
+from holdfast.sessions.replica import Replica
+from holdfast.sessions.tail import Tail
+from holdfast.sessions.types import STANDALONE, Claim, Event, Position, SessionFacts, SessionId, StreamId
+
+__all__ = ["Streaming"]
+
+_DISPLACED_RETRY_MILLISECONDS: Final = 30_000
+"""A displaced reader stays away for long, so that two living clients do not evict each other for ever."""
+
+_STORE_RETRY_SECONDS: Final = (0.2, 1.0)
+_CLAIM_PATIENCE_SECONDS: Final = 10.0
+_LONGEST_EVENT_ID: Final = 128
+"""No id of ours is that long, so what is cut off here does not make a foreign one ours."""
+
+_RESYNC: Final = (
+    "notifications/tools/list_changed",
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+)
+
+
+class Streaming:
+    """Writes streams to clients."""
+
+    def __init__(self, replica: Replica, options: EdgeOptions) -> None:
+        self._replica = replica
+        self._options = options
+
+    async def respond(self, outlet: Outlet, facts: SessionFacts, http: Http) -> None:
+        """Answer a POST: with JSON if it is answered soon and emitted nothing, else with its stream."""
+        await self._decide(outlet)
+        if outlet.answer is not None:
+            await send_json(http.send, outlet.answer, session=facts.id)
+        elif isinstance(outlet, LoggedStream):
+            await self._serve_own(outlet, facts, http)
+        elif isinstance(outlet, UnloggedStream):
+            await self._serve_unlogged(outlet, facts, http)
+
+    async def _decide(self, outlet: Outlet) -> None:
+        with anyio.move_on_after(self._options.stream_after_seconds):
+            await outlet.decided.wait()
+        while not outlet.decided.is_set():
+            try:
+                await outlet.open()
+            except (StoreError, SessionGone):
+                # It can still be answered with JSON, as long as the client waits.
+                with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
+                    await outlet.decided.wait()
+            else:
+                await outlet.decided.wait()
+
+    async def _serve_own(self, outlet: LoggedStream, facts: SessionFacts, http: Http) -> None:
+        reader, start = outlet.opened()
+        try:
+            tail = self._replica.tail(reader, start)
+            tail.start_live()
+            await _start(http.send, facts.id)
+            if primes(facts.protocol_version):
+                await _write(http.send, self._prime(reader.stream, start))
+            await self._pump(reader, tail, http)
+        finally:
+            self._replica.hub.release(reader)
+
+    async def _serve_unlogged(self, outlet: UnloggedStream, facts: SessionFacts, http: Http) -> None:
+        await _start(http.send, facts.id)
+        async with outlet.messages, anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_on_disconnect, http.receive, tasks.cancel_scope)
+            with contextlib.suppress(anyio.EndOfStream):
+                while True:
+                    chunk = sse.KEEPALIVE
+                    with anyio.move_on_after(self._options.keepalive_seconds):
+                        chunk = sse.frame(await outlet.messages.receive())
+                    await _write(http.send, chunk)
+            tasks.cancel_scope.cancel()
+        await _end(http.send)
+
+    async def serve_get(self, facts: SessionFacts, http: Http) -> None:
+        """Serve the standalone stream, or whatever stream the client was cut off from.
+
+        Raises:
+            Refusal: the event id is not one of this session, or too many clients want the stream.
+        """
+        stream, after = STANDALONE, None
+        last_event_id = http.headers.get(b"last-event-id")
+        if last_event_id:
+            stream, after = _decode(last_event_id)
+        reader = self._replica.hub.open(facts.id, stream, secrets.token_urlsafe(9))
+        try:
+            async with self._replica.backend.log.watch(facts.id, reader.wake):
+                await self._serve_from(after, facts, reader, http)
+        finally:
+            self._replica.hub.release(reader)
+
+    async def _serve_from(
+        self, after: Position | None, facts: SessionFacts, reader: Reader, http: Http
+    ) -> None:
+        # A position is looked at before the stream is claimed with it: a bad one must displace nobody.
+        tail = self._replica.tail(reader, after or Position("", 0))
+        events, gap = await self._first(tail, reader) if after is not None else ((), [])
+        if reader.stream == STANDALONE:
+            claim = await self._claim(facts.id, reader.token, after)
+            events = [*claim.unanswered, *events]
+            if after is None:
+                after = claim.start
+                tail.restart(after)
+        await _start(http.send, facts.id)
+        if after is not None and primes(facts.protocol_version):
+            await _write(http.send, self._prime(reader.stream, after))
+        await _write_all(http.send, [*map(sse.frame, gap), *map(self._frame, events)])
+        await self._pump(reader, tail, http, final_sent=any(event.final for event in events))
+
+    async def _first(self, tail: Tail, reader: Reader) -> tuple[Sequence[Event], list[bytes]]:
+        """What lies after the client's position, or what tells it that some of that is gone."""
+        try:
+            return await tail.first(), []
+        except StreamUnknown:
+            raise Refusal(
+                400, "Bad Request: Last-Event-ID names a stream that this session does not have"
+            ) from None
+        except PositionLost as lost:
+            if not lost.resume_epoch:
+                raise Refusal(400, "Bad Request: Last-Event-ID is not known to this session") from None
+            return (), self._bridge(lost, reader.stream, tail)
+
+    async def _claim(self, session: SessionId, token: str, after: Position | None) -> Claim:
+        """Take the standalone stream. It changes hands at most once a second; until then the client waits."""
+        deadline = anyio.current_time() + _CLAIM_PATIENCE_SECONDS
+        claim = await self._replica.backend.log.claim(session, token, after=after)
+        while claim.wait_seconds > 0:
+            if anyio.current_time() > deadline:
+                raise Refusal(
+                    429, "Too many clients read this session's stream", headers=((b"retry-after", b"10"),)
+                )
+            await anyio.sleep(claim.wait_seconds)
+            claim = await self._replica.backend.log.claim(session, token, after=after)
+        if claim.displaced is not None:
+            await self._replica.displace(claim.displaced, session, _DISPLACED_RETRY_MILLISECONDS)
+        return claim
+
+    async def _pump(self, reader: Reader, tail: Tail, http: Http, *, final_sent: bool = False) -> None:
+        """Write events as they come, until the stream ends, the reader is closed or the client goes away."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_on_disconnect, http.receive, tasks.cancel_scope)
+            await self._write_events(reader, tail, http.send, final_sent=final_sent)
+            tasks.cancel_scope.cancel()
+        if reader.closed and reader.retry_milliseconds is not None:
+            await _write(http.send, sse.retry(reader.retry_milliseconds))
+        await _end(http.send)
+
+    async def _write_events(self, reader: Reader, tail: Tail, send: Send, *, final_sent: bool) -> None:
+        while not (reader.closed or tail.ended):
+            events: Sequence[Event] = ()
+            with anyio.move_on_after(self._options.keepalive_seconds) as silence:
+                try:
+                    events = await tail.next()
+                except PositionLost as lost:
+                    if not lost.resume_epoch:
+                        return
+                    await _write_all(send, map(sse.frame, self._bridge(lost, reader.stream, tail)))
+                except StoreError:
+                    await anyio.sleep(random.uniform(*_STORE_RETRY_SECONDS))
+                except (SessionGone, StreamUnknown):
+                    return
+            if silence.cancelled_caught:
+                await _write(send, sse.KEEPALIVE)
+            await _write_all(send, [self._frame(event) for event in events])
+            final_sent = final_sent or any(event.final for event in events)
+            if reader.unlogged:
+                await _write_all(send, map(sse.frame, reader.unlogged))
+                return
+        if tail.ended and not final_sent:
+            await _write(send, sse.frame(self._answer_lost(tail)))
+
+    def _answer_lost(self, tail: Tail) -> bytes:
+        request_id = tail.stream.request_id if tail.stream is not None else None
+        data = {"reason": "trimmed", "retryable": True}
+        return encode_error(
+            request_id, INTERNAL_ERROR, "The answer to this request is no longer stored", data
+        )
+
+    def _bridge(self, lost: PositionLost, stream: StreamId, tail: Tail) -> list[bytes]:
+        """Go on behind a gap, and return what tells the client of it."""
+        tail.restart(Position(lost.resume_epoch, lost.resume_offset))
+        params = {
+            "level": "warning",
+            "logger": "holdfast",
+            "data": {"event": "events-lost", "reason": lost.reason},
+        }
+        told = [encode_notification("notifications/message", params)]
+        return told + [encode_notification(method) for method in _RESYNC] if stream == STANDALONE else told
+
+    def _frame(self, event: Event) -> bytes:
+        return sse.frame(event.payload, encode_event_id(event.stream, event.position))
+
+    def _prime(self, stream: StreamId, position: Position) -> bytes:
+        return sse.prime(encode_event_id(stream, position), self._options.retry_milliseconds)
+
+
+def _decode(last_event_id: bytes) -> tuple[StreamId, Position]:
+    try:
+        return decode_event_id(last_event_id[:_LONGEST_EVENT_ID].decode("ascii"))
+    except ValueError:
+        raise Refusal(400, "Bad Request: Last-Event-ID is not an event id of this server") from None
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _start(send: Send, session: SessionId) -> None:
+    headers = [
+        (b"content-type", b"text/event-stream"),
+        (b"cache-control", b"no-cache, no-transform"),
+        (b"x-accel-buffering", b"no"),
+        (b"mcp-session-id", session.encode("latin-1")),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _write(send: Send, chunk: bytes) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+async def _write_all(send: Send, chunks: Iterable[bytes]) -> None:
+    if joined := b"".join(chunks):
+        await _write(send, joined)
+
+
+async def _end(send: Send) -> None:
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

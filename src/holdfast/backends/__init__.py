@@ -1,0 +1,74 @@
+"""The stores: one folder per product, one file per protocol. The tree is the support matrix."""
+
+import logging
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from holdfast.errors import ConfigurationError
+from holdfast.sessions.protocols import Backend
+
+if TYPE_CHECKING:
+    from holdfast.backends.memory import MemoryData
+
+__all__ = ["open_store"]
+
+logger = logging.getLogger("holdfast")
+
+_NAMED_MEMORY: "dict[str, MemoryData]" = {}
+_REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
+
+
+def open_store(url: str | None = None) -> Backend:
+    """The backend that a URL names, not yet connected: enter it.
+
+    Args:
+        url: `memory://` (this process only, shared within it by NAME in `memory://NAME`),
+            `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://`. Default: `HOLDFAST_STORE`, then
+            `REDIS_URL`, then memory.
+
+    Raises:
+        ConfigurationError: no backend has this scheme, the URL is malformed, or an extra is missing.
+    """
+    setting, url = _choose(url)
+    scheme, separator, _ = url.partition("://")
+    if scheme == "memory" and separator:
+        return _open_memory(url)
+    if scheme in _REDIS_SCHEMES and separator:
+        return _open_redis(url)
+    raise ConfigurationError(
+        f"{setting}: no store has the scheme {scheme[:20]!r}, expected memory://, redis://, rediss://, "
+        "valkey:// or valkeys://"
+    )
+
+
+def _choose(url: str | None) -> tuple[str, str]:
+    if url is not None:
+        return "store", url
+    for variable in ("HOLDFAST_STORE", "REDIS_URL"):
+        if value := os.environ.get(variable):
+            return variable, value
+    logger.warning(
+        "no store was chosen: sessions live in this process's memory, end with it and cannot be shared. Set "
+        "HOLDFAST_STORE or REDIS_URL, or pass store=, to serve them from several processes"
+    )
+    return "store", "memory://"
+
+
+def _open_memory(url: str) -> Backend:
+    from holdfast.backends.memory import MemoryBackend, MemoryData  # noqa: PLC0415 - lazily
+
+    name = urlsplit(url).netloc
+    return MemoryBackend(_NAMED_MEMORY.setdefault(name, MemoryData()) if name else None)
+
+
+def _open_redis(url: str) -> Backend:
+    try:
+        from holdfast.backends.redis import RedisBackend  # noqa: PLC0415 - lazily
+    except ModuleNotFoundError as error:
+        if error.name != "hiredis":
+            raise
+        raise ConfigurationError(
+            'store: redis needs an extra that is not installed: pip install "holdfast[redis]"'
+        ) from None
+    return RedisBackend(url)

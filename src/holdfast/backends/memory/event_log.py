@@ -1,0 +1,116 @@
+"""`EventLog` in memory."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+from typing_extensions import override
+
+from holdfast.backends.memory.data import Holder, MemoryData, Session, Waiting
+from holdfast.sessions.protocols import EventLog
+from holdfast.sessions.types import (
+    STANDALONE,
+    AppendKey,
+    Claim,
+    Event,
+    Page,
+    Position,
+    ReplicaId,
+    RequestId,
+    SessionId,
+    StreamId,
+    StreamState,
+)
+
+__all__ = ["MemoryEventLog"]
+
+HOLDS_AT_LEAST_SECONDS: Final = 1.0
+"""Who takes the standalone stream keeps it for so long: two readers must not evict each other for ever."""
+
+
+class MemoryEventLog(EventLog):
+    """Per session: every message to its client, in one dense order."""
+
+    def __init__(self, data: MemoryData, replica: ReplicaId) -> None:
+        self._data = data
+        self._replica = replica
+
+    @override
+    async def open_stream(self, session: SessionId, stream: StreamId, request_id: RequestId) -> Position:
+        state = StreamState(running=True, replica=self._replica, request_id=request_id)
+        return self._data.live(session).log.open_stream(stream, state)
+
+    @override
+    async def append(
+        self,
+        session: SessionId,
+        stream: StreamId,
+        payload: bytes,
+        *,
+        key: AppendKey | None = None,
+        final: bool = False,
+        expects: str | None = None,
+    ) -> Event:
+        found = self._data.live(session)
+        event = found.log.repeated(stream, key, payload)
+        if event is not None:
+            return event
+        event = found.log.append(stream, payload, key=key, final=final, precious=expects is not None)
+        if expects is not None:
+            found.waiting[expects] = Waiting(self._replica, event.position.offset)
+        self._data.touch(found)
+        self._announce(session)
+        return event
+
+    @override
+    async def read(self, session: SessionId, stream: StreamId, *, after: Position, limit: int) -> Page:
+        return self._data.live(session).log.read(stream, after, limit)
+
+    @override
+    def watch(self, session: SessionId, wake: Callable[[], None]) -> AbstractAsyncContextManager[Position]:
+        return self._watch(session, wake)
+
+    @override
+    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
+        return [self._renew(session) for session in sessions]
+
+    @override
+    async def claim(self, session: SessionId, reader: str, *, after: Position | None) -> Claim:
+        found = self._data.live(session)
+        now, held = self._data.clock(), found.holder
+        if held is not None and (held.replica, held.reader) == (self._replica, reader):
+            held = None  # a retry: nobody is displaced, nobody waits
+        elif held is not None and (wait := held.since + HOLDS_AT_LEAST_SECONDS - now) > 0:
+            return Claim(after or found.log.top, wait_seconds=wait)
+        first = found.holder is None
+        found.holder = Holder(self._replica, reader, now)
+        displaced = (held.replica, held.reader) if held is not None else None
+        if after is not None:
+            return Claim(after, displaced=displaced)
+        if first:
+            return Claim(found.log.position(0))
+        return Claim(found.log.top, _unanswered(found), displaced)
+
+    def _announce(self, session: SessionId) -> None:
+        for replica, wake in self._data.watchers.of(session):
+            if replica != self._replica:
+                wake()
+
+    @asynccontextmanager
+    async def _watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
+        top = self._data.live(session).log.top
+        with self._data.watchers.added(session, (self._replica, wake)):
+            yield top
+
+    def _renew(self, session: SessionId) -> Position | None:
+        found = self._data.get(session)
+        if found is None:
+            return None
+        self._data.touch(found)
+        return found.log.top
+
+
+def _unanswered(session: Session) -> Sequence[Event]:
+    waiting = session.waiting.values()
+    offsets = sorted(one.offset for one in waiting if one.answer is None and one.offset is not None)
+    return session.log.events_at(offsets, STANDALONE)

@@ -1,0 +1,1 @@
+"""The frameworks: how Holdfast plugs into them."""

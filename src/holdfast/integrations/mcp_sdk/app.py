@@ -1,0 +1,237 @@
+"""Making the sessions of a finished application shared, or building such an application."""
+
+import hashlib
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, Final, Protocol, cast
+
+from mcp.server import MCPServer
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
+from mcp.server.lowlevel.server import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount
+
+from holdfast.asgi.guards import Guards, Scope
+from holdfast.asgi.options import EdgeOptions
+from holdfast.asgi.streamable_http import StreamableHttp
+from holdfast.backends import open_store
+from holdfast.errors import ConfigurationError
+from holdfast.integrations.mcp_sdk.kernel import SdkKernel
+from holdfast.sessions.protocols import Backend
+from holdfast.sessions.replica import Replica
+
+__all__ = ["Attached", "attach", "streamable_http_app"]
+
+logger = logging.getLogger("holdfast")
+
+_OPTIONS: Final = frozenset(EdgeOptions.__dataclass_fields__)
+
+
+class _Endpoint(Protocol):
+    """What both the SDK and FastMCP put behind the route: an ASGI app that calls its `session_manager`."""
+
+    session_manager: Any
+
+
+class _ManagerInPlace:
+    """What an endpoint calls instead of the SDK's session manager while Holdfast is attached.
+
+    FastMCP's shutdown looks at `_server_instances` of whatever manager it finds; ours has no such thing to
+    close, so it is empty.
+    """
+
+    def __init__(self, app: StreamableHttp, server: Server[Any]) -> None:
+        self.asgi_app = app
+        self.handle_request = app
+        self.app = server
+        self._server_instances: dict[str, Any] = {}
+
+
+class Attached:
+    """An application whose sessions are shared, for those who want to look at it or to drain it."""
+
+    def __init__(
+        self, app: Starlette, endpoint: _Endpoint, store: str | Backend | None, options: dict[str, Any]
+    ) -> None:
+        self.app = app
+        self.replica: Replica | None = None
+        self._endpoint = endpoint
+        self._store = store
+        self._options = options
+        self._lifespan_state: Any = None
+        if isinstance(endpoint.session_manager, StreamableHTTPSessionManager):
+            _check(endpoint.session_manager)
+            self._capture_lifespan(endpoint.session_manager.app)
+
+    def drain(self, retry_milliseconds: int = 1000) -> None:
+        """Send the readers of standalone streams to other replicas and refuse new sessions."""
+        if self.replica is not None:
+            self.replica.drain(retry_milliseconds)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncGenerator[None, None]:
+        """Serve with shared sessions. The application's own lifespan must be entered around this."""
+        manager = self._endpoint.session_manager
+        _check(manager)
+        async with AsyncExitStack() as stack:
+            state = await self._state(manager, stack)
+            backend = (
+                open_store(self._store)
+                if self._store is None or isinstance(self._store, str)
+                else self._store
+            )
+            await stack.enter_async_context(backend)
+            kernel = SdkKernel(manager.app, state)
+            stack.push_async_callback(kernel.aclose)
+            options = _edge_options(manager, self._options)
+            replica = Replica(backend, kernel, max_sessions=options.max_sessions)
+            await stack.enter_async_context(replica.run())
+            edge = StreamableHttp(replica, options, modern=manager.handle_request, principal=principal_of)
+            self._endpoint.session_manager = _ManagerInPlace(edge, manager.app)
+            self.replica = replica
+            try:
+                yield
+            finally:
+                self._endpoint.session_manager = manager
+                self.replica = None
+
+    async def _state(self, manager: StreamableHTTPSessionManager, stack: AsyncExitStack) -> Any:
+        """What the server's lifespan yielded.
+
+        It was captured if the manager was there when we were attached. FastMCP makes its manager only when
+        it starts; its lifespan is counted, and entering it again yields what the first entry did.
+        """
+        if self._lifespan_state is not None:
+            return self._lifespan_state[0]
+        return await stack.enter_async_context(manager.app.lifespan(manager.app))
+
+    def _capture_lifespan(self, server: Server[Any]) -> None:
+        """Remember what the server's lifespan yields when its manager enters it."""
+        original: Callable[[Any], AbstractAsyncContextManager[Any]] = server.lifespan
+
+        @asynccontextmanager
+        async def capture(entered: Server[Any]) -> AsyncGenerator[Any, None]:
+            async with original(entered) as state:
+                self._lifespan_state = (state,)
+                yield state
+
+        server.lifespan = capture
+
+
+def attach(app: Starlette, *, store: str | Backend | None = None, **options: Any) -> Attached:
+    """Make the sessions of a finished application shared: any replica then serves any of its requests.
+
+    Takes what `MCPServer.streamable_http_app()`, `Server.streamable_http_app()` or `FastMCP.http_app()`
+    returned, with its auth, routes and middleware, before it is started.
+
+    Args:
+        app: the application.
+        store: a URL (`memory://`, `redis://…`, `rediss://…`, `valkey://…`) or a backend. Default: the
+            environment's `HOLDFAST_STORE`, then `REDIS_URL`, then memory.
+        options: see `EdgeOptions`; what is not given is taken from the application's own settings.
+
+    Raises:
+        ConfigurationError: the application serves no Streamable HTTP, or is stateless; an unknown option.
+    """
+    unknown = sorted(set(options) - _OPTIONS)
+    if unknown:
+        raise ConfigurationError(
+            f"attach: unknown option {unknown[0]!r}, expected one of {', '.join(sorted(_OPTIONS))}"
+        )
+    endpoint = next(_endpoints(app.routes), None)
+    if endpoint is None:
+        raise ConfigurationError(
+            "attach: this application has no Streamable HTTP endpoint; expected the result of "
+            "MCPServer.streamable_http_app(), Server.streamable_http_app() or FastMCP.http_app()"
+        )
+    attached = Attached(app, endpoint, store, options)
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(started: Any) -> AsyncGenerator[Any, None]:
+        async with inner(started) as state, attached.serving():
+            yield state
+
+    app.router.lifespan_context = lifespan
+    return attached
+
+
+def streamable_http_app(server: Any, *, store: str | Backend | None = None, **options: Any) -> Starlette:
+    """An application that serves `server` with shared sessions.
+
+    Args:
+        server: an `MCPServer`, a low-level `Server` or a `FastMCP`.
+        store: as in `attach`.
+        options: those of `attach`; all others go to the server's own `streamable_http_app` or `http_app`.
+
+    Raises:
+        ConfigurationError: `server` is none of these.
+    """
+    ours = {name: options.pop(name) for name in list(options) if name in _OPTIONS}
+    if isinstance(server, MCPServer | Server):
+        app = cast("Any", server).streamable_http_app(**options)
+    elif callable(getattr(server, "http_app", None)):
+        app = server.http_app(**options)
+    else:
+        raise ConfigurationError(
+            f"server: got {type(server).__name__}, expected an MCPServer, a Server or a FastMCP"
+        )
+    attach(app, store=store, **ours)
+    return cast("Starlette", app)
+
+
+def principal_of(scope: Scope) -> str | None:
+    """A digest of the principal, as the SDK tells principals apart; None without authentication."""
+    user = scope.get("user")
+    if not isinstance(user, AuthenticatedUser):
+        return None
+    identity = json.dumps(authorization_context(user), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+def _endpoints(routes: list[BaseRoute]) -> Iterator[_Endpoint]:
+    """The endpoints that have a session manager, behind whatever middleware wraps them."""
+    for route in routes:
+        found: Any = getattr(route, "endpoint", None)
+        while found is not None and not hasattr(found, "session_manager"):
+            found = getattr(found, "app", None)
+        if found is not None:
+            yield found
+        elif isinstance(route, Mount):
+            yield from _endpoints(route.routes)
+
+
+def _check(manager: StreamableHTTPSessionManager) -> None:
+    if manager.stateless:
+        raise ConfigurationError(
+            "attach: the application is stateless (stateless_http=True), so there are no sessions to share; "
+            "leave that option out"
+        )
+
+
+def _edge_options(manager: StreamableHTTPSessionManager, given: dict[str, Any]) -> EdgeOptions:
+    """The application's own settings, overridden by what was given to `attach`."""
+    inherited: dict[str, Any] = {
+        "json_response": manager.json_response,
+        "max_sessions": manager.max_sessions,
+        "guards": _guards(manager),
+    }
+    if manager.session_idle_timeout is not None:
+        inherited["ttl_seconds"] = manager.session_idle_timeout
+    if manager.retry_interval is not None:
+        inherited["retry_milliseconds"] = manager.retry_interval
+    return EdgeOptions(**(inherited | given))
+
+
+def _guards(manager: StreamableHTTPSessionManager) -> Guards:
+    settings = manager.security_settings
+    if settings is None or not settings.enable_dns_rebinding_protection:
+        return Guards(max_body_bytes=manager.max_request_body_size)
+    return Guards(
+        allowed_hosts=tuple(settings.allowed_hosts),
+        allowed_origins=tuple(settings.allowed_origins),
+        max_body_bytes=manager.max_request_body_size,
+    )

@@ -1,0 +1,152 @@
+"""This process's readers: who reads which session here, and how they are woken, fed and closed."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+
+from holdfast.sessions.types import Event, Position, ReplicaId, SessionId, StreamId
+
+__all__ = ["Hub", "Reader"]
+
+_HANDED_EVENTS: Final = 64
+"""Events handed to a reader that it has not taken yet. Beyond this they are dropped: the log has them."""
+
+
+@dataclass(eq=False, slots=True)
+class Reader:
+    """One open stream to a client in this process.
+
+    Attributes:
+        session: whose.
+        stream: which of its streams.
+        token: names this reader among all of the fleet, so that another one can take its place.
+        writes: it belongs to the POST whose handler runs in this process.
+        handed: events that were appended in this process, to be used if they follow the cursor.
+        unlogged: messages that could not be stored, for the client that is connected now.
+        closed: the reader must end its response; the client may come back.
+        retry_milliseconds: how long the client should stay away after that, None: the usual.
+        writer: the other replica whose running handler writes this stream, once that is known.
+        hinted: the log may hold more than was read of it.
+        cursor: how far the log has been read.
+    """
+
+    session: SessionId
+    stream: StreamId
+    token: str
+    writes: bool = False
+    handed: deque[Event] = field(default_factory=lambda: deque(maxlen=_HANDED_EVENTS))
+    unlogged: deque[bytes] = field(default_factory=lambda: deque(maxlen=_HANDED_EVENTS))
+    closed: bool = False
+    retry_milliseconds: int | None = None
+    writer: ReplicaId | None = None
+    hinted: bool = False
+    cursor: Position | None = None
+    _signal: anyio.Event = field(default_factory=anyio.Event)
+
+    def wake(self) -> None:
+        """The log may have grown."""
+        self.hinted = True
+        self._signal.set()
+
+    def hand(self, event: Event) -> None:
+        """Take an event that this process appended."""
+        self.handed.append(event)
+        self._signal.set()
+
+    def hand_unlogged(self, payload: bytes) -> None:
+        """Take a message that could not be stored."""
+        self.unlogged.append(payload)
+        self._signal.set()
+
+    def close(self, retry_milliseconds: int | None = None) -> None:
+        """End this reader's response."""
+        self.closed = True
+        self.retry_milliseconds = retry_milliseconds
+        self._signal.set()
+
+    async def wait(self) -> None:
+        """Return once something may have changed since the last return."""
+        await self._signal.wait()
+        self._signal = anyio.Event()
+
+
+class Hub:
+    """The readers of this process, by session."""
+
+    def __init__(self) -> None:
+        self._readers: dict[SessionId, set[Reader]] = {}
+
+    def open(self, session: SessionId, stream: StreamId, token: str, *, writes: bool = False) -> Reader:
+        """Register a reader. `release` it when its response ends."""
+        reader = Reader(session, stream, token, writes=writes)
+        self._readers.setdefault(session, set()).add(reader)
+        return reader
+
+    def release(self, reader: Reader) -> None:
+        """The reader's response ended."""
+        readers = self._readers.get(reader.session, set())
+        readers.discard(reader)
+        if not readers:
+            self._readers.pop(reader.session, None)
+
+    def sessions(self) -> list[SessionId]:
+        """Sessions with an open stream here."""
+        return list(self._readers)
+
+    def writers(self) -> set[ReplicaId]:
+        """Replicas whose running handlers are waited for by readers here."""
+        return {reader.writer for readers in self._readers.values() for reader in readers if reader.writer}
+
+    def hand(self, session: SessionId, event: Event) -> None:
+        """Give an event that this process appended to the readers of its stream here."""
+        for reader in self._readers.get(session, ()):
+            if reader.stream == event.stream:
+                reader.hand(event)
+
+    def hand_unlogged(self, session: SessionId, stream: StreamId, payload: bytes) -> bool:
+        """Give a message that could not be stored to whoever reads the stream here. False: nobody does."""
+        readers = [r for r in self._readers.get(session, ()) if r.stream == stream and not r.closed]
+        for reader in readers:
+            reader.hand_unlogged(payload)
+        return bool(readers)
+
+    def wake(self, session: SessionId | None = None) -> None:
+        """Make the readers of a session, or all of them, look at the log again."""
+        for readers in [self._readers.get(session, ())] if session else self._readers.values():
+            for reader in readers:
+                reader.wake()
+
+    def wake_behind(self, session: SessionId, top: Position) -> None:
+        """Make the readers of a session that have not read up to its top look again: a hint was lost."""
+        for reader in self._readers.get(session, ()):
+            if reader.cursor != top:
+                reader.wake()
+
+    def wake_readers_of(self, writer: ReplicaId) -> None:
+        """Make the readers that wait for a replica look again: it died."""
+        for readers in self._readers.values():
+            for reader in readers:
+                if reader.writer == writer:
+                    reader.wake()
+
+    def close(
+        self,
+        session: SessionId | None = None,
+        *,
+        stream: StreamId | None = None,
+        token: str | None = None,
+        retry_milliseconds: int | None = None,
+    ) -> None:
+        """Close readers: of one session or all, of one stream or all, one token or all."""
+        for readers in [self._readers.get(session, ())] if session else self._readers.values():
+            for reader in readers:
+                if stream in (None, reader.stream) and token in (None, reader.token):
+                    reader.close(retry_milliseconds)
+
+    def end(self, session: SessionId) -> None:
+        """A session ended: close its readers, but for those whose handler is about to say so itself."""
+        for reader in self._readers.get(session, ()):
+            if not reader.writes:
+                reader.close()

@@ -1,0 +1,446 @@
+"""The seams of the sessions domain. Read this first when you write a backend.
+
+A backend implements the protocols that it can honour, one file each, and proves it with the suites in
+`holdfast.testing.conformance`. Common to all of them:
+
+* Every method raises `StoreUnavailable` when the store cannot be reached or the outcome is unknown, and
+  `StoreRefused` when the store refuses. Errors of a client library never leave a backend.
+* Nothing but `SessionStore.open` creates a session. Any other call on a session that is not there raises
+  `SessionGone` (or says so in its result) and leaves nothing behind.
+* Callbacks (`wake`, `listen`, `subscribe`) are plain functions, called on the event loop; they must not
+  block or raise. They are hints: one may be lost, doubled or late.
+* Everything that is stored expires, at the latest with its session.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, Self
+
+from holdfast.sessions.types import (
+    AppendKey,
+    AskOptions,
+    Claim,
+    Event,
+    Found,
+    Initialized,
+    Outcome,
+    Page,
+    Position,
+    ReplicaId,
+    RequestId,
+    Session,
+    SessionFacts,
+    SessionId,
+    Settings,
+    StreamId,
+)
+
+__all__ = [
+    "Backend",
+    "Bus",
+    "Channel",
+    "EventLog",
+    "Exchange",
+    "Inbox",
+    "Kernel",
+    "ReplicaDirectory",
+    "SessionStore",
+    "SubscriptionIndex",
+]
+
+
+class EventLog(Protocol):
+    """Per session: every message to its client, in one dense order given by the store."""
+
+    async def open_stream(self, session: SessionId, stream: StreamId, request_id: RequestId) -> Position:
+        """Record `stream` as running on this replica, and return the position before its first event.
+
+        Doing it again with the same arguments returns the same position.
+
+        Raises:
+            SessionGone: there is no such session.
+        """
+        ...
+
+    async def append(
+        self,
+        session: SessionId,
+        stream: StreamId,
+        payload: bytes,
+        *,
+        key: AppendKey | None = None,
+        final: bool = False,
+        expects: str | None = None,
+    ) -> Event:
+        """Store one event, give it the next offset, trim and announce it to who watches: one atomic step.
+
+        The replica that appends is not woken by its own event: it has it in hand.
+
+        Args:
+            session: the session.
+            stream: `STANDALONE`, or a stream that `open_stream` recorded.
+            payload: the JSON-RPC message.
+            key: the same key again returns the event that was stored the first time, and stores nothing.
+            final: nothing may be appended to this stream afterwards.
+            expects: the event is a request to the client with this id: from this very step on `Inbox.put`
+                accepts one answer to it, and the event is trimmed last.
+
+        Raises:
+            SessionGone: there is no such session.
+            StreamUnknown: `stream` was never opened.
+            StreamClosed: its final event is already there.
+        """
+        ...
+
+    async def read(self, session: SessionId, stream: StreamId, *, after: Position, limit: int) -> Page:
+        """The events of `stream` after a position, at most `limit`, oldest first.
+
+        Raises:
+            SessionGone: there is no such session.
+            StreamUnknown: the session has no such stream.
+            PositionLost: events of this stream after `after` were trimmed, or `after` is from another epoch
+                of which it is not certain that nothing was lost.
+        """
+        ...
+
+    def watch(self, session: SessionId, wake: Callable[[], None]) -> AbstractAsyncContextManager[Position]:
+        """Call `wake` when another replica appends to the session (or may have: after a reconnect).
+
+        Entering returns the present top of the log, once listening is really in effect.
+
+        Raises:
+            SessionGone: there is no such session.
+        """
+        ...
+
+    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
+        """Slide the expiry of sessions in use here, refresh this replica's leases, and return each one's top.
+
+        None stands for a session that is gone.
+        """
+        ...
+
+    async def claim(self, session: SessionId, reader: str, *, after: Position | None) -> Claim:
+        """Take the standalone stream for one reader; the newest wins.
+
+        Without `after`, the first claim of a session starts at its `initialize`, later ones at the present
+        top with the requests to the client that still wait for an answer.
+
+        Args:
+            session: the session.
+            reader: an unguessable token of the reader, without `|`.
+            after: where the client says it stopped.
+
+        Raises:
+            SessionGone: there is no such session.
+        """
+        ...
+
+
+class SessionStore(Protocol):
+    """Who is connected."""
+
+    async def open(self, facts: SessionFacts, *, limit: int | None) -> None:
+        """Create the session and its empty log with a new random epoch.
+
+        Args:
+            facts: what is settled at `initialize`.
+            limit: the most sessions that may be open over the fleet. May be exceeded by the few that were
+                deleted or expired, never the other way round by more than the expiry of the index.
+
+        Raises:
+            SessionExists: the id is in use, or was deleted.
+            TooManySessions: `limit` is reached. Nothing was created.
+        """
+        ...
+
+    async def find(self, session: SessionId, *, owner: str | None, with_facts: bool) -> Found | None:
+        """The session if it lives and `owner` opened it, its expiry slid in the same round trip.
+
+        Another principal's session is None, as an unknown one, and stays untouched.
+        """
+        ...
+
+    async def configure(self, session: SessionId, *, log_level: str) -> Settings:
+        """Change the session's settings and return them with their new version.
+
+        Raises:
+            SessionGone: there is no such session.
+        """
+        ...
+
+    async def close(self, session: SessionId) -> bool:
+        """Delete the session with all that belongs to it, for good. False: it was not there."""
+        ...
+
+    async def count(self) -> int:
+        """About how many sessions are open over the fleet. Never below the truth by much; see `open`."""
+        ...
+
+    async def list(
+        self, *, owner: str | None = None, limit: int = 100, after: SessionId | None = None
+    ) -> Sequence[SessionId]:
+        """Ids of open sessions, of one owner or of all, from an index; some may have just ended.
+
+        In the order of their ids; `after` continues a listing.
+        """
+        ...
+
+    async def refresh(self, sessions: Sequence[SessionFacts]) -> None:
+        """Keep living sessions in the index. Called every 20 to 30 s with those that were in use here."""
+        ...
+
+
+class Inbox(Protocol):
+    """Answers of clients to requests of the server, on their way to the replica that waits."""
+
+    async def expect(self, session: SessionId, request_id: str) -> None:
+        """Accept one answer for `request_id`, as `EventLog.append(expects=...)` does for a logged request.
+
+        Raises:
+            SessionGone: there is no such session.
+        """
+        ...
+
+    async def put(self, session: SessionId, request_id: str, answer: bytes) -> bool:
+        """Store an answer and wake the replica that waits. False: nobody waits for it, nothing is stored."""
+        ...
+
+    async def take(self, session: SessionId, request_id: str) -> bytes | None:
+        """Remove and return the answer, None if it is not there yet.
+
+        Raises:
+            SessionGone: there is no such session.
+        """
+        ...
+
+    async def withdraw(self, session: SessionId, request_id: str) -> None:
+        """Nobody waits any more: forget the request and its answer. A session that is gone is no error."""
+        ...
+
+    def listen(
+        self, arrived: Callable[[SessionId | None, str | None], None]
+    ) -> AbstractAsyncContextManager[None]:
+        """Call `arrived(session, request_id)` when an answer for this replica is there to be taken.
+
+        `arrived(None, None)` says that hints may have been lost: look at everything.
+        """
+        ...
+
+
+class Bus(Protocol):
+    """Fire-and-forget fan-out between replicas. No promise of delivery, order only from one publisher."""
+
+    async def publish(self, topic: str, message: bytes) -> None:
+        """Send `message` to every present subscriber of `topic`, this replica's included."""
+        ...
+
+    def subscribe(self, topic: str, receive: Callable[[bytes], None]) -> AbstractAsyncContextManager[None]:
+        """Receive messages of `topic`. Entering returns once listening is really in effect."""
+        ...
+
+
+class SubscriptionIndex(Protocol):
+    """Which sessions subscribed to which resource. Advisory: a session in it may have just ended."""
+
+    async def add(self, session: SessionId, uri: str, *, ttl_seconds: float) -> None:
+        """Remember that `session` wants updates of `uri`. Doing it again refreshes it."""
+        ...
+
+    async def remove(self, session: SessionId, uri: str) -> None:
+        """Forget one subscription."""
+        ...
+
+    async def drop(self, session: SessionId) -> None:
+        """Forget all subscriptions of a session."""
+        ...
+
+    async def refresh(self, session: SessionId, *, ttl_seconds: float) -> None:
+        """Keep all subscriptions of a living session from expiring."""
+        ...
+
+    async def uris(self, session: SessionId) -> Sequence[str]:
+        """What a session subscribed to, sorted."""
+        ...
+
+    def sessions(self, uri: str) -> AsyncIterator[Sequence[SessionId]]:
+        """The sessions that subscribed to `uri`, in batches of bounded size."""
+        ...
+
+
+class ReplicaDirectory(Protocol):
+    """Which replicas live."""
+
+    async def beat(self, ttl_seconds: float) -> None:
+        """This replica lives; it counts as dead after `ttl_seconds` without another beat."""
+        ...
+
+    async def alive(self, replica: ReplicaId) -> bool:
+        """Whether `replica` had a beat that has not run out."""
+        ...
+
+    async def retire(self) -> None:
+        """This replica ends: it counts as dead at once."""
+        ...
+
+
+class Backend(Protocol):
+    """A store as one replica sees it. An async context manager; it closes only what it opened."""
+
+    @property
+    def replica(self) -> ReplicaId:
+        """This process, in this life."""
+        ...
+
+    @property
+    def log(self) -> EventLog:
+        """What was said to clients."""
+        ...
+
+    @property
+    def sessions(self) -> SessionStore:
+        """Who is connected."""
+        ...
+
+    @property
+    def inbox(self) -> Inbox:
+        """What clients answered."""
+        ...
+
+    @property
+    def bus(self) -> Bus:
+        """Hints between replicas."""
+        ...
+
+    @property
+    def subscriptions(self) -> SubscriptionIndex:
+        """Who wants to hear about which resource."""
+        ...
+
+    @property
+    def replicas(self) -> ReplicaDirectory:
+        """Who lives."""
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+            StoreRefused: it refused (wrong password, too old).
+        """
+        ...
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close what was opened."""
+        ...
+
+
+class Channel(Protocol):
+    """A way to the client of one session, as the framework that runs a handler sees it.
+
+    Methods raise `SessionGone` once the session ended and `StoreError` when the store fails: one message is
+    not sent, the handler may go on.
+    """
+
+    async def emit(self, payload: bytes) -> None:
+        """Send a notification."""
+        ...
+
+    async def ask(self, method: str, params: Mapping[str, Any] | None, options: AskOptions = ...) -> bytes:
+        """Send a request to the client and wait for its answer, on whichever replica that is posted.
+
+        Returns:
+            The client's JSON-RPC response, as it was posted.
+
+        Raises:
+            TimeoutError: `options.timeout_seconds` ran out. The client has been told.
+        """
+        ...
+
+
+class Exchange(Channel, Protocol):
+    """One message of a client and the way back. The edge implements it, a `Kernel` uses it.
+
+    As a `Channel` it is the stream of this very request: what is sent after the answer is dropped.
+    """
+
+    @property
+    def session(self) -> SessionId:
+        """The session that the message belongs to."""
+        ...
+
+    @property
+    def request_id(self) -> RequestId | None:
+        """Id of the request; None for a notification."""
+        ...
+
+    @property
+    def scope(self) -> MutableMapping[str, Any]:
+        """The ASGI scope of the HTTP request that carried the message."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The body of that HTTP request."""
+        ...
+
+    @property
+    def standalone(self) -> Channel:
+        """The session's standalone stream."""
+        ...
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether `ask` can reach the client: not for notifications, not after the answer."""
+        ...
+
+    @property
+    def can_close_stream(self) -> bool:
+        """Whether the client can resume, so that its streams may be closed in mid-request (>= 2025-11-25)."""
+        ...
+
+    async def close_stream(self) -> None:
+        """End the HTTP response of this request; the client resumes later. Nothing is lost meanwhile."""
+        ...
+
+    async def close_standalone(self) -> None:
+        """End the HTTP response of the session's standalone stream, on whichever replica it is."""
+        ...
+
+
+class Kernel(Protocol):
+    """How the edge hands one decoded message of one session to a framework, and gets bytes back.
+
+    Nothing outside `holdfast.integrations` may assume how a kernel works inside. The edge runs every call
+    in a task of its own, and cancels that task when the client cancels the request or the session ends.
+    What a handler does wrong never raises here: it becomes a JSON-RPC error.
+    """
+
+    async def initialize(self, exchange: Exchange, params: Mapping[str, Any] | None) -> Initialized:
+        """Handle `initialize`. The session exists only after the edge has opened it."""
+        ...
+
+    async def request(
+        self, exchange: Exchange, session: Session, method: str, params: Mapping[str, Any] | None
+    ) -> Outcome:
+        """Handle a request of a session that any replica may have opened."""
+        ...
+
+    async def notify(
+        self, exchange: Exchange, session: Session, method: str, params: Mapping[str, Any] | None
+    ) -> None:
+        """Handle a notification."""
+        ...
+
+    async def configure(self, session: SessionId, settings: Settings) -> None:
+        """The session's settings changed on another replica. Does nothing for a session not known here."""
+        ...
+
+    async def forget(self, session: SessionId) -> None:
+        """The session ended, or has been idle here: release what this replica keeps for it."""
+        ...
+
+    def idle(self, seconds: float) -> Sequence[SessionId]:
+        """Sessions that this replica keeps something for and that did nothing here for `seconds`."""
+        ...

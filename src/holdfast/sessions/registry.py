@@ -1,0 +1,96 @@
+"""Finding a session on any replica: who it is, whether the asking principal owns it, that it lives."""
+
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from holdfast.errors import SessionGone
+from holdfast.sessions.protocols import SessionStore
+from holdfast.sessions.types import Session, SessionFacts, SessionId, Settings
+
+__all__ = ["Registry", "mint_session_id"]
+
+_SESSION_ID: Final = re.compile(r"[\x21-\x7a\x7c\x7e]{1,128}", re.ASCII)
+"""Visible ASCII but for braces, which would break the slot that a session's keys share."""
+
+_CACHED_SESSIONS: Final = 20_000
+
+
+def mint_session_id() -> SessionId:
+    """A new unguessable id (192 bits)."""
+    return SessionId(secrets.token_hex(24))
+
+
+class Registry:
+    """Opens, finds and closes sessions.
+
+    What never changes in a session is cached; whether it lives is asked of the store every time.
+    """
+
+    def __init__(self, store: SessionStore, *, max_sessions: int | None = None) -> None:
+        self._store = store
+        self._max_sessions = max_sessions
+        self._facts: OrderedDict[SessionId, SessionFacts] = OrderedDict()
+        self._used: dict[SessionId, SessionFacts] = {}
+
+    async def open(self, facts: SessionFacts) -> None:
+        """Create a session.
+
+        Raises:
+            TooManySessions: `max_sessions` over the fleet is reached.
+        """
+        await self._store.open(facts, limit=self._max_sessions)
+        self._remember(facts)
+
+    async def find(self, session: str, owner: str | None) -> Session:
+        """The live session that `owner` opened, its expiry slid: one round trip.
+
+        Raises:
+            SessionGone: unknown, expired, deleted or somebody else's.
+        """
+        if _SESSION_ID.fullmatch(session) is None:
+            raise SessionGone("no such session")
+        session = SessionId(session)
+        facts = self._facts.get(session)
+        found = await self._store.find(session, owner=owner, with_facts=facts is None)
+        if found is None:
+            self._facts.pop(session, None)
+            raise SessionGone("no such session")
+        facts = facts or found.facts
+        if facts is None:
+            raise SessionGone("no such session")
+        self._remember(facts)
+        return Session(facts, found.settings)
+
+    async def set_log_level(self, session: SessionId, level: str) -> Settings:
+        """Store the log level that the client asked for, for all replicas."""
+        return await self._store.configure(session, log_level=level)
+
+    async def close(self, session: SessionId) -> bool:
+        """Delete a session for good. False: it was not there."""
+        self.forget(session)
+        return await self._store.close(session)
+
+    def forget(self, session: SessionId) -> None:
+        """Drop what is cached of a session that ended."""
+        self._facts.pop(session, None)
+        self._used.pop(session, None)
+
+    def mark_used(self, sessions: Iterable[SessionId]) -> None:
+        """These sessions have an open stream or a running request here."""
+        self._used.update((s, self._facts[s]) for s in sessions if s in self._facts)
+
+    async def refresh_index(self) -> Sequence[SessionFacts]:
+        """Keep the sessions that were used here since the last call in the index, and return them."""
+        used, self._used = list(self._used.values()), {}
+        if used:
+            await self._store.refresh(used)
+        return used
+
+    def _remember(self, facts: SessionFacts) -> None:
+        self._facts[facts.id] = self._used[facts.id] = facts
+        self._facts.move_to_end(facts.id)
+        if len(self._facts) > _CACHED_SESSIONS:
+            self._facts.popitem(last=False)

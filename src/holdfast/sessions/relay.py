@@ -1,0 +1,225 @@
+"""Sending: what goes to a client is stored first, on the stream that it belongs to, and then delivered."""
+
+import itertools
+import secrets
+from typing import Literal, Protocol, TypeAlias
+from weakref import WeakValueDictionary
+
+import anyio
+
+from holdfast.errors import SessionGone, StreamClosed, StreamError
+from holdfast.sessions.hub import Hub, Reader
+from holdfast.sessions.protocols import Backend
+from holdfast.sessions.types import STANDALONE, AppendKey, Event, Position, RequestId, SessionId, StreamId
+
+__all__ = ["LoggedStream", "Outlet", "Relay", "Resumable", "UnloggedStream", "mint_stream_id"]
+
+Resumable: TypeAlias = Literal["always", "auto", "never"]
+
+_LOCAL_BUFFER = 64
+
+
+def mint_stream_id() -> StreamId:
+    """A new id for the stream of one POSTed request."""
+    return StreamId(secrets.token_urlsafe(6))
+
+
+class Outlet(Protocol):
+    """The stream of one POSTed request, written by the replica that runs its handler.
+
+    Until it is opened, the answer may still be plain JSON. Attributes:
+        decided: set once it is clear which it becomes, a stream or JSON.
+        answer: the response, if it is to be sent as JSON.
+    """
+
+    decided: anyio.Event
+    answer: bytes | None
+
+    async def open(self) -> None:
+        """Make it a stream now."""
+        ...
+
+    async def emit(self, payload: bytes, *, expects: str | None = None) -> None:
+        """Send a message that belongs to the request. Dropped after the answer."""
+        ...
+
+    async def finish(self, response: bytes) -> None:
+        """Send the answer: as JSON if nothing made it a stream before."""
+        ...
+
+
+class LoggedStream:
+    """An `Outlet` whose messages are in the event log, so that any replica can resume it."""
+
+    def __init__(self, relay: "Relay", session: SessionId, request_id: RequestId) -> None:
+        self.session = session
+        self.request_id = request_id
+        self.stream = mint_stream_id()
+        self.decided = anyio.Event()
+        self.answer: bytes | None = None
+        self.start: Position | None = None
+        self.reader: Reader | None = None
+        self._relay = relay
+        self._finished = False
+        self._lock = anyio.Lock()
+
+    def opened(self) -> tuple[Reader, Position]:
+        """The reader of the POST that carries this stream, and where it starts.
+
+        Raises:
+            StreamError: it is not open.
+        """
+        if self.reader is None or self.start is None:
+            raise StreamError("the stream is not open")
+        return self.reader, self.start
+
+    async def open(self) -> None:
+        """Record the stream in the store; from here on it is a stream, and its start can be resumed from."""
+        async with self._lock:
+            await self._open()
+
+    async def emit(self, payload: bytes, *, expects: str | None = None) -> None:
+        """Append a message, opening the stream first if need be."""
+        async with self._lock:
+            if self._finished:
+                return
+            await self._open()
+            await self._append(payload, expects=expects)
+
+    async def finish(self, response: bytes) -> None:
+        """Append the answer as the stream's last event, or leave it to be sent as JSON.
+
+        An answer that cannot be stored still goes to the client that is connected here, without an id.
+        """
+        async with self._lock:
+            if self._finished:
+                return
+            self._finished = True
+            if self.start is None:
+                self.answer = response
+                self.decided.set()
+                return
+            await self._append_final(response)
+
+    async def _open(self) -> None:
+        if self.start is None and not self._finished:
+            start = await self._relay.log.open_stream(self.session, self.stream, self.request_id)
+            # The reader must be there before the first append, so that it is handed every event.
+            self.reader = self._relay.hub.open(self.session, self.stream, self.stream, writes=True)
+            self.start = start
+            self.decided.set()
+
+    async def _append_final(self, response: bytes) -> None:
+        try:
+            await self._append(response, final=True)
+        except StreamClosed:
+            # Another replica took this one for dead and answered in its place: that answer stands.
+            self._relay.hub.wake(self.session)
+        except BaseException:
+            self._relay.hub.hand_unlogged(self.session, self.stream, response)
+            raise
+
+    async def _append(self, payload: bytes, *, final: bool = False, expects: str | None = None) -> None:
+        await self._relay.append(self.session, self.stream, payload, final=final, expects=expects)
+
+
+class UnloggedStream:
+    """An `Outlet` that lives in this process only: cheaper, and lost with the connection."""
+
+    def __init__(self, relay: "Relay", session: SessionId, *, json_only: bool) -> None:
+        self.session = session
+        self.decided = anyio.Event()
+        self.answer: bytes | None = None
+        self._relay = relay
+        self._json_only = json_only
+        self._send, self.messages = anyio.create_memory_object_stream[bytes](_LOCAL_BUFFER)
+
+    async def open(self) -> None:
+        """Make it a stream, unless only JSON may be answered."""
+        if not self._json_only:
+            self.decided.set()
+
+    async def emit(self, payload: bytes, *, expects: str | None = None) -> None:
+        """Hand a message to the connected client; if it is gone or only JSON may be answered, drop it."""
+        if self._json_only or self.answer is not None:
+            return
+        if expects is not None:
+            await self._relay.backend.inbox.expect(self.session, expects)
+        await self.open()
+        await self._hand(payload)
+
+    async def finish(self, response: bytes) -> None:
+        """Hand the answer to the connected client."""
+        if self.decided.is_set():
+            await self._hand(response)
+        else:
+            self.answer = response
+            self.decided.set()
+        self._send.close()
+
+    async def _hand(self, payload: bytes) -> None:
+        try:
+            await self._send.send(payload)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return
+
+
+class Relay:
+    """Stores messages on the right stream and hands them to readers in this process."""
+
+    def __init__(self, backend: Backend, hub: Hub) -> None:
+        self.backend = backend
+        self.log = backend.log
+        self.hub = hub
+        self._counter = itertools.count(1)
+        self._standalone_locks: WeakValueDictionary[SessionId, anyio.Lock] = WeakValueDictionary()
+
+    async def append(
+        self,
+        session: SessionId,
+        stream: StreamId,
+        payload: bytes,
+        *,
+        final: bool = False,
+        expects: str | None = None,
+    ) -> Event:
+        """Append one event and hand it to local readers.
+
+        Callers see to it that one stream has one append under way in this process.
+        """
+        key = AppendKey(self.backend.replica, next(self._counter))
+        event = await self.log.append(session, stream, payload, key=key, final=final, expects=expects)
+        self.hub.hand(session, event)
+        return event
+
+    async def send_standalone(
+        self, session: SessionId, payload: bytes, *, expects: str | None = None
+    ) -> None:
+        """Send a message that belongs to no request.
+
+        Raises:
+            SessionGone: there is no such session.
+        """
+        lock = self._standalone_locks.get(session) or self._standalone_locks.setdefault(session, anyio.Lock())
+        async with lock:
+            await self.append(session, STANDALONE, payload, expects=expects)
+
+    async def send_to_subscribers(self, uri: str, payload: bytes) -> int:
+        """Send a message to every session that subscribed to a resource, and return how many those were."""
+        sent = 0
+        async for sessions in self.backend.subscriptions.sessions(uri):
+            for session in sessions:
+                try:
+                    await self.send_standalone(session, payload)
+                except SessionGone:
+                    await self.backend.subscriptions.drop(session)
+                else:
+                    sent += 1
+        return sent
+
+    async def end_for_dead(self, session: SessionId, stream: StreamId, error: bytes) -> None:
+        """Append the final event in place of a replica that died. Whoever comes second changes nothing."""
+        try:
+            await self.append(session, stream, error, final=True)
+        except (StreamError, SessionGone):
+            self.hub.wake(session)

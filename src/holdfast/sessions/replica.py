@@ -1,0 +1,279 @@
+"""One server process among its peers: it holds the parts together, shows that it lives, and keeps house."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from holdfast.errors import HoldfastError, SessionGone, StoreError
+from holdfast.sessions.hub import Hub, Reader
+from holdfast.sessions.inbox import WaitingRoom, writer_of
+from holdfast.sessions.protocols import Backend, Kernel
+from holdfast.sessions.registry import Registry
+from holdfast.sessions.relay import Relay
+from holdfast.sessions.running import Running
+from holdfast.sessions.signals import EVERYBODY, decode_signal, encode_signal, topic_of
+from holdfast.sessions.tail import Tail
+from holdfast.sessions.types import (
+    STANDALONE,
+    Position,
+    ReplicaId,
+    RequestId,
+    SessionId,
+    Settings,
+    StreamId,
+    StreamState,
+    shorten,
+)
+
+__all__ = ["Replica"]
+
+logger = logging.getLogger("holdfast")
+
+HEARTBEAT_SECONDS: Final = 2.0
+DEAD_AFTER_SECONDS: Final = 6.0
+UPKEEP_SECONDS: Final = (20.0, 30.0)
+_UPKEEP_BATCH: Final = 200
+_IDLE_HERE_SECONDS: Final = 300.0
+_REPLICA_DIED: Final = -32603
+
+
+class Replica:
+    """What this process does for the sessions of the fleet."""
+
+    def __init__(self, backend: Backend, kernel: Kernel, *, max_sessions: int | None = None) -> None:
+        self.backend = backend
+        self.kernel = kernel
+        self.id = backend.replica
+        self.hub = Hub()
+        self.running = Running()
+        self.registry = Registry(backend.sessions, max_sessions=max_sessions)
+        self.relay = Relay(backend, self.hub)
+        self.waiting = WaitingRoom(backend.inbox, self.id)
+        self.draining = False
+        self._tasks: TaskGroup | None = None
+        self._alive_until: dict[ReplicaId, float] = {}
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None, None]:
+        """Be part of the fleet for as long as the context lasts. The backend must be open."""
+        async with AsyncExitStack() as stack:
+            for topic in (EVERYBODY, topic_of(self.id)):
+                await stack.enter_async_context(self.backend.bus.subscribe(topic, self._receive))
+            await stack.enter_async_context(self.backend.inbox.listen(self.waiting.arrived))
+            await self.backend.replicas.beat(DEAD_AFTER_SECONDS)
+            async with anyio.create_task_group() as housekeeping:
+                housekeeping.start_soon(self._repeat, self._beat, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS))
+                housekeeping.start_soon(self._repeat, self._keep_house, UPKEEP_SECONDS)
+                try:
+                    async with anyio.create_task_group() as tasks:
+                        self._tasks = tasks
+                        try:
+                            yield
+                        finally:
+                            self._tasks = None
+                            tasks.cancel_scope.cancel()
+                finally:
+                    # Only now that every handler has had its answer may the streams to clients end.
+                    self.hub.close()
+                    housekeeping.cancel_scope.cancel()
+                    await self._leave()
+
+    def start(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run a task that belongs to this replica and ends with it.
+
+        Raises:
+            RuntimeError: the replica is not running.
+        """
+        if self._tasks is None:
+            raise RuntimeError("Holdfast is not running: the application's lifespan was not entered")
+        self._tasks.start_soon(_contained, task, *args)
+
+    def tail(self, reader: Reader, cursor: Position) -> Tail:
+        """Read on from a cursor, for a reader in this process."""
+
+        async def end_orphan(stream: StreamState) -> bool:
+            return await self._end_orphan(reader, stream)
+
+        return Tail(self.backend.log, reader, cursor, end_orphan=end_orphan, replica=self.id)
+
+    def drain(self, retry_milliseconds: int) -> None:
+        """Stop taking in sessions, and send the readers of standalone streams to other replicas."""
+        self.draining = True
+        self.hub.close(stream=STANDALONE, retry_milliseconds=retry_milliseconds)
+
+    async def cancel(self, session: SessionId, request_id: RequestId) -> None:
+        """The client cancelled a request, wherever it runs."""
+        self.running.cancel(session, request_id)
+        await self._tell(EVERYBODY, "cancel", session=session, request=request_id)
+
+    async def end_session(self, session: SessionId) -> bool:
+        """Delete a session: its streams close and its requests are cancelled on all replicas."""
+        existed = await self.registry.close(session)
+        self._session_ended(session)
+        await self._tell(EVERYBODY, "ended", session=session)
+        await self.backend.subscriptions.drop(session)
+        return existed
+
+    async def set_log_level(self, session: SessionId, level: str) -> None:
+        """Put the log level that the client asked for in force on every replica."""
+        settings = await self.registry.set_log_level(session, level)
+        await self._tell(
+            EVERYBODY, "settings", session=session, version=settings.version, log_level=settings.log_level
+        )
+
+    async def close_stream(self, session: SessionId, stream: StreamId) -> None:
+        """End the HTTP responses that carry a stream, on any replica. The client comes back."""
+        self.hub.close(session, stream=stream)
+        await self._tell(EVERYBODY, "close", session=session, stream=stream)
+
+    async def displace(
+        self, holder: tuple[ReplicaId, str], session: SessionId, retry_milliseconds: int
+    ) -> None:
+        """End the HTTP response of a reader whose stream was taken over."""
+        replica, token = holder
+        await self._tell(
+            topic_of(replica),
+            "close",
+            session=session,
+            stream=STANDALONE,
+            token=token,
+            retry=retry_milliseconds,
+        )
+
+    async def progressed(self, session: SessionId, params: dict[str, Any]) -> bool:
+        """Route a client's progress notification to the handler that asked. False: nobody here asked."""
+        token = params.get("progressToken")
+        replica = writer_of(token)
+        if replica is None:
+            return False
+        await self._tell(topic_of(replica), "progress", session=session, request=token, params=params)
+        return True
+
+    async def _tell(self, topic: str, kind: str, **fields: Any) -> None:
+        try:
+            await self.backend.bus.publish(topic, encode_signal(kind, **fields))
+        except StoreError as error:
+            logger.warning("could not tell other replicas (%s): %s", kind, error)
+
+    def _receive(self, message: bytes) -> None:
+        kind, fields = decode_signal(message)
+        handle = getattr(self, f"_on_{kind}", None) if kind in _SIGNALS else None
+        if handle is not None:
+            handle(**{name: fields.get(name) for name in _SIGNALS[kind]})
+
+    def _on_cancel(self, session: SessionId, request: RequestId) -> None:
+        self.running.cancel(session, request)
+
+    def _on_ended(self, session: SessionId) -> None:
+        self._session_ended(session)
+
+    def _on_settings(self, session: SessionId, version: int, log_level: str | None) -> None:
+        if self._tasks is not None:
+            self.start(self.kernel.configure, session, Settings(version, log_level))
+
+    def _on_close(self, session: SessionId, stream: StreamId, token: str | None, retry: int | None) -> None:
+        self.hub.close(session, stream=stream, token=token, retry_milliseconds=retry)
+
+    def _on_progress(self, session: SessionId, request: str, params: dict[str, Any]) -> None:
+        self.waiting.progressed(session, request, params)
+
+    def _session_ended(self, session: SessionId) -> None:
+        self.registry.forget(session)
+        self.running.end(session)
+        self.hub.end(session)
+        if self._tasks is not None:
+            self.start(self.kernel.forget, session)
+
+    async def _end_orphan(self, reader: Reader, stream: StreamState) -> bool:
+        writer = stream.replica
+        if writer is None or await self._is_alive(writer):
+            return False
+        logger.warning("replica %s died: ending its stream of session %s", writer, shorten(reader.session))
+        await self.relay.end_for_dead(reader.session, reader.stream, _died(stream.request_id))
+        return True
+
+    async def _is_alive(self, replica: ReplicaId) -> bool:
+        """Whether a replica lives; asked of the store at most once per heartbeat."""
+        if self._alive_until.get(replica, 0.0) > time.monotonic():
+            return True
+        if not await self.backend.replicas.alive(replica):
+            self._alive_until.pop(replica, None)
+            return False
+        self._alive_until[replica] = time.monotonic() + HEARTBEAT_SECONDS
+        return True
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: tuple[float, float]) -> None:
+        while True:
+            await anyio.sleep(random.uniform(*seconds))
+            try:
+                await work()
+            except HoldfastError as error:
+                logger.warning("%s failed, will be tried again: %s", work.__name__.strip("_"), error)
+
+    async def _beat(self) -> None:
+        await self.backend.replicas.beat(DEAD_AFTER_SECONDS)
+        writers = self.hub.writers()
+        self._alive_until = {r: t for r, t in self._alive_until.items() if r in writers}
+        for writer in writers:
+            if not await self._is_alive(writer):
+                self.hub.wake_readers_of(writer)
+
+    async def _keep_house(self) -> None:
+        sessions = list({*self.hub.sessions(), *self.running.sessions()})
+        self.registry.mark_used(sessions)
+        for start in range(0, len(sessions), _UPKEEP_BATCH):
+            await self._renew(sessions[start : start + _UPKEEP_BATCH])
+        for facts in await self.registry.refresh_index():
+            await self.backend.subscriptions.refresh(facts.id, ttl_seconds=facts.ttl_seconds)
+        running = set(self.running.sessions())
+        for session in self.kernel.idle(_IDLE_HERE_SECONDS):
+            if session not in running:
+                await self.kernel.forget(session)
+
+    async def _renew(self, sessions: list[SessionId]) -> None:
+        for session, top in zip(sessions, await self.backend.log.renew(sessions), strict=True):
+            if top is None:
+                self._session_ended(session)
+            else:
+                self.hub.wake_behind(session, top)
+
+    async def _leave(self) -> None:
+        with anyio.move_on_after(1, shield=True):
+            try:
+                await self.backend.replicas.retire()
+            except (StoreError, SessionGone) as error:
+                logger.warning("could not say goodbye to the fleet: %s", error)
+
+
+_SIGNALS: Final = {
+    "cancel": ("session", "request"),
+    "ended": ("session",),
+    "settings": ("session", "version", "log_level"),
+    "close": ("session", "stream", "token", "retry"),
+    "progress": ("session", "request", "params"),
+}
+
+
+async def _contained(task: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    """A fan-out border: one task that fails must not end the others."""
+    try:
+        await task(*args)
+    except Exception:
+        logger.exception("a background task failed")
+
+
+def _died(request_id: RequestId | None) -> bytes:
+    """The answer to a request whose handler died with its process."""
+    error = {
+        "code": _REPLICA_DIED,
+        "message": "The server process that handled this request died before it answered",
+        "data": {"reason": "replica-died", "retryable": True},
+    }
+    return json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}, separators=(",", ":")).encode()

@@ -1,0 +1,123 @@
+"""Reading a stream from a cursor. Replay and live are this one loop, so no event can fall between them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from holdfast.sessions.hub import Reader
+from holdfast.sessions.protocols import EventLog
+from holdfast.sessions.types import Event, Position, ReplicaId, StreamState
+
+__all__ = ["Tail"]
+
+_PAGE: Final = 500
+
+
+class Tail:
+    """The rest of one stream after a cursor, as it comes.
+
+    Events that this process appended are handed over without a read when they follow the cursor; whenever
+    they do not, the log is read. Hints only decide when to look.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        reader: Reader,
+        cursor: Position,
+        *,
+        end_orphan: Callable[[StreamState], Awaitable[bool]],
+        replica: ReplicaId,
+    ) -> None:
+        """Start after `cursor`.
+
+        Args:
+            log: where the stream is.
+            reader: its registration in this process.
+            cursor: everything up to here has been delivered.
+            end_orphan: appends the final event if the replica that writes the stream is gone, and says so.
+            replica: this process.
+        """
+        self.cursor = cursor
+        self.ended = False
+        self.stream: StreamState | None = None
+        self._log = log
+        self._reader = reader
+        self._replica = replica
+        self._end_orphan = end_orphan
+        self._stale = True
+
+    def restart(self, cursor: Position) -> None:
+        """Go on from another place, after the cursor was lost."""
+        self.cursor = cursor
+        self._stale = True
+
+    def start_live(self) -> None:
+        """Skip the first read: nothing but what this process appends can come after the cursor."""
+        self._stale = False
+
+    async def next(self) -> Sequence[Event]:
+        """Wait for events and return them. Empty: the reader was closed, has unlogged messages, or the end.
+
+        May be cancelled at any point without losing an event.
+
+        Raises:
+            SessionGone: the session ended.
+            StreamUnknown: the stream's last trace was trimmed.
+            PositionLost: the next events were trimmed before they could be read.
+            StoreError: the log cannot be read now; calling again goes on where it stopped.
+        """
+        while not self._reader.closed:
+            if events := self._take_handed() or await self._read_if_stale():
+                return events
+            if self.ended or self._reader.unlogged:
+                break
+            if not self._stale:
+                await self._reader.wait()
+        return ()
+
+    async def first(self) -> Sequence[Event]:
+        """What is there already, without waiting for more. Raises as `next` does."""
+        self._stale = True
+        return await self._read_if_stale()
+
+    def _take_handed(self) -> list[Event]:
+        """Handed events that follow the cursor. One that does not means that the log must be read."""
+        taken: list[Event] = []
+        handed = self._reader.handed
+        while handed:
+            event = handed.popleft()
+            if event.position.epoch == self.cursor.epoch and event.position.offset <= self.cursor.offset:
+                continue
+            if event.position.epoch != self.cursor.epoch or event.previous > self.cursor.offset:
+                handed.clear()
+                self._stale = True
+                break
+            taken.append(event)
+            self._advance(event.position, ended=event.final)
+        return taken
+
+    async def _read_if_stale(self) -> Sequence[Event]:
+        if self._reader.hinted:
+            self._reader.hinted = False
+            self._stale = True
+        if not self._stale:
+            return ()
+        page = await self._log.read(self._reader.session, self._reader.stream, after=self.cursor, limit=_PAGE)
+        self.stream = page.stream
+        if not page.events and page.complete and page.stream.running:
+            await self._look_after_writer(page.stream)
+        self._stale = not page.complete or self._reader.hinted
+        self._advance(page.cursor, ended=page.complete and not page.stream.running)
+        return page.events
+
+    async def _look_after_writer(self, stream: StreamState) -> None:
+        """Remember which other replica writes a running stream; if it is gone, end the stream for it."""
+        if stream.replica in (None, self._replica):
+            return
+        self._reader.writer = stream.replica
+        if await self._end_orphan(stream):
+            self._reader.wake()
+
+    def _advance(self, position: Position, *, ended: bool) -> None:
+        self.cursor = self._reader.cursor = position
+        self.ended = ended
