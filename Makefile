@@ -1,0 +1,80 @@
+# Every target sets up what it needs: git, make and python3 >= 3.11 are enough. Start with `make help`.
+
+PYTHON ?= python3
+UV_VERSION := $(shell sed -n 's/^UV_VERSION = "\(.*\)"/\1/p' scripts/bootstrap.py)
+UV ?= $(CURDIR)/.tools/uv-$(UV_VERSION)/uv
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOWEST := $(CURDIR)/.tools/lowest
+
+# The interpreter is the machine's; certificates are the machine's, as for everything else in Debian.
+export UV_PYTHON_DOWNLOADS := never
+export UV_SYSTEM_CERTS := 1
+export UV_NO_PROGRESS := 1
+# The settings of another project must not leak in: only this folder's environment is used.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME UV_PROJECT_ENVIRONMENT
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check conformance bench soak lowest fix lock changelog clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: $(READY) ## Make .venv with everything locked in uv.lock (the other targets do it themselves)
+
+$(CURDIR)/.tools/uv-$(UV_VERSION)/uv: scripts/bootstrap.py
+	@$(PYTHON) scripts/bootstrap.py >/dev/null
+	@touch $@
+
+$(READY): $(UV) pyproject.toml uv.lock
+	$(UV) sync --locked --all-extras --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@touch $@
+
+demo: $(READY) ## Three replicas, one store, a round-robin proxy and a real client (KEEP=1 leaves it running)
+	@$(BIN)/python examples/demo.py
+
+test: $(READY) redis ## All tests, on memory, Valkey and Redis (ARGS="-k name" is passed to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Style, format, types (mypy and pyright, both strict), import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+conformance: $(READY) redis ## The official MCP conformance suite: two processes, one store, round robin
+	$(BIN)/python -m conformance.run
+
+bench: $(READY)
+	@echo "make bench: there are no benchmarks yet (benchmarks/ comes with a later issue)" >&2; exit 1
+
+soak: $(READY)
+	@echo "make soak: there are no chaos tests yet (chaos/ comes with a later issue)" >&2; exit 1
+
+# Debian's redis-server, the second flavour of the tests; Valkey's comes as a wheel.
+.PHONY: redis
+redis: $(READY)
+	@$(BIN)/python scripts/redis_server.py
+
+lowest: $(UV) redis ## Unit and flow tests with the oldest dependencies that pyproject.toml allows
+	$(UV) pip compile pyproject.toml --all-extras --group dev --resolution lowest-direct --quiet \
+		--python $(BIN)/python --output-file $(LOWEST).txt
+	$(UV) venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(UV) pip install --quiet --python $(LOWEST)/bin/python --requirements $(LOWEST).txt --editable .
+	$(LOWEST)/bin/python -m pytest tests/unit tests/flows $(ARGS)
+
+fix: $(READY) ## Repair what ruff can repair
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: $(UV) ## Renew uv.lock
+	$(UV) lock --upgrade
+
+changelog: $(READY) ## Show what the next release's notes would say
+	$(BIN)/towncrier build --draft
+
+clean: ## Remove everything that the other targets made
+	rm -rf $(VENV) .tools build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
