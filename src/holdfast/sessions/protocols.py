@@ -7,8 +7,8 @@ A backend implements the protocols that it can honour, one file each, and proves
   `StoreRefused` when the store refuses. Errors of a client library never leave a backend.
 * Nothing but `SessionStore.open` creates a session. Any other call on a session that is not there raises
   `SessionGone` (or says so in its result) and leaves nothing behind.
-* Callbacks (`wake`, `listen`, `subscribe`) are plain functions, called on the event loop; they must not
-  block or raise. They are hints: one may be lost, doubled or late.
+* Callbacks (`wake`, `listen`, `subscribe`) are plain functions, called on the event loop, perhaps outside of
+  any task; they must not block or raise. They are hints: one may be lost, doubled or late.
 * Everything that is stored expires, at the latest with its session.
 """
 

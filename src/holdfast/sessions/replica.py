@@ -6,10 +6,12 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from holdfast.errors import HoldfastError, SessionGone, StoreError
 from holdfast.sessions.hub import Hub, Reader
@@ -41,6 +43,7 @@ DEAD_AFTER_SECONDS: Final = 6.0
 UPKEEP_SECONDS: Final = (20.0, 30.0)
 _UPKEEP_BATCH: Final = 200
 _IDLE_HERE_SECONDS: Final = 300.0
+_MOST_JOBS: Final = 10_000
 _REPLICA_DIED: Final = -32603
 
 
@@ -58,6 +61,9 @@ class Replica:
         self.waiting = WaitingRoom(backend.inbox, self.id)
         self.draining = False
         self._tasks: TaskGroup | None = None
+        self._jobs, self._queued = anyio.create_memory_object_stream[Callable[[], Awaitable[None]]](
+            _MOST_JOBS
+        )
         self._alive_until: dict[ReplicaId, float] = {}
 
     @asynccontextmanager
@@ -71,6 +77,7 @@ class Replica:
             async with anyio.create_task_group() as housekeeping:
                 housekeeping.start_soon(self._repeat, self._beat, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS))
                 housekeeping.start_soon(self._repeat, self._keep_house, UPKEEP_SECONDS)
+                housekeeping.start_soon(self._work, self._queued)
                 try:
                     async with anyio.create_task_group() as tasks:
                         self._tasks = tasks
@@ -175,8 +182,7 @@ class Replica:
         self._session_ended(session)
 
     def _on_settings(self, session: SessionId, version: int, log_level: str | None) -> None:
-        if self._tasks is not None:
-            self.start(self.kernel.configure, session, Settings(version, log_level))
+        self._later(self.kernel.configure, session, Settings(version, log_level))
 
     def _on_close(self, session: SessionId, stream: StreamId, token: str | None, retry: int | None) -> None:
         self.hub.close(session, stream=stream, token=token, retry_milliseconds=retry)
@@ -188,8 +194,19 @@ class Replica:
         self.registry.forget(session)
         self.running.end(session)
         self.hub.end(session)
-        if self._tasks is not None:
-            self.start(self.kernel.forget, session)
+        self._later(self.kernel.forget, session)
+
+    def _later(self, job: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Do something that takes time because of a hint. Hints arrive outside of any task."""
+        try:
+            self._jobs.send_nowait(partial(job, *args))
+        except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            logger.warning("too much to do: a hint was dropped")
+
+    async def _work(self, jobs: MemoryObjectReceiveStream[Callable[[], Awaitable[None]]]) -> None:
+        async with jobs:
+            async for job in jobs:
+                await _contained(job)
 
     async def _end_orphan(self, reader: Reader, stream: StreamState) -> bool:
         writer = stream.replica
