@@ -75,7 +75,7 @@ class StreamableHttp:
         http = Http(scope, headers_of(scope), receive, send)
         version = http.headers.get(b"mcp-protocol-version")
         if version is not None and version.decode("latin-1") not in HANDSHAKE_VERSIONS:
-            await self._modern(scope, receive, send)
+            await self._modern(_without_blanks(scope), receive, send)
             return
         try:
             self._options.guards.check(http.headers)
@@ -228,6 +228,11 @@ class StreamableHttp:
             raise Refusal(406, "Not Acceptable: Client must accept text/event-stream")
         session = await self._find(http)
         await self._streaming.serve_get(session.facts, http)
+
+
+def _without_blanks(scope: Scope) -> Scope:
+    """The request with header values as RFC 9110 5.5 defines them: httptools leaves blanks around them."""
+    return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
 
 
 def _store_refusal(error: StoreError) -> Refusal:

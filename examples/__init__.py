@@ -1,0 +1,1 @@
+"""Servers to try Holdfast on; none of them knows of it."""
