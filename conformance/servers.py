@@ -33,23 +33,28 @@ async def stock(target: str, folder: Path) -> AsyncGenerator[int, None]:
 
 
 @contextlib.asynccontextmanager
-async def replicas(target: str, folder: Path, count: int) -> AsyncGenerator[list[Backend], None]:
-    """Processes of `holdfast serve` on one store; yields where they listen."""
+async def replicas(
+    target: str, folder: Path, count: int, *options: str
+) -> AsyncGenerator[list[Backend], None]:
+    """Processes of `holdfast serve` on one store, with further options; yields where they listen."""
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(_valkey())
         ports = [_free_port() for _ in range(count)]
         for number, port in enumerate(ports):
             command = ["-m", "holdfast.ops.cli", "serve", target, "--port", str(port), "--store", store]
+            command += options
             log = folder / f"replica-{number}.log"
             await stack.enter_async_context(_process(command, port, log, HOLDFAST_EXAMPLE_BUS=store))
         yield [(HOST, port) for port in ports]
 
 
 @contextlib.asynccontextmanager
-async def behind_round_robin(target: str, folder: Path, count: int) -> AsyncGenerator[RoundRobinProxy, None]:
+async def behind_round_robin(
+    target: str, folder: Path, count: int, *options: str
+) -> AsyncGenerator[RoundRobinProxy, None]:
     """Replicas, and the proxy that scatters requests over them."""
     async with (
-        replicas(target, folder, count) as backends,
+        replicas(target, folder, count, *options) as backends,
         RoundRobinProxy(backends, retry_connect=False) as proxy,
     ):
         yield proxy

@@ -92,11 +92,11 @@ class PositionLost(StreamError):
     """Reading on from a position would silently skip something, so it is refused.
 
     Attributes:
-        reason: `"trimmed"`: events after it were dropped at the bound. `"failover"`: the store lost its last
-            events, and the position lies among them. `"unknown"`: it is from a life of the log that is not
-            remembered, or from another session.
-        resume_epoch, resume_offset: from there, reading is complete again. The epoch is empty for
-            `"unknown"`: nothing may be read with such a position.
+        reason: `"trimmed"`: events after it were dropped at the bound. `"epoch"`: it is from another life of the
+            log, and more was lost than that life's surviving part, or from no life of this log at all.
+        resume_epoch: the present epoch. Empty: the position was never one of this session (or is forgotten),
+            and nothing may be read with it.
+        resume_offset: reading is complete again from here, in the present epoch.
     """
 
     def __init__(self, reason: str, *, resume_offset: int = 0, resume_epoch: str = "") -> None:

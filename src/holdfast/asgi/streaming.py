@@ -48,13 +48,17 @@ class Streaming:
 
     async def respond(self, outlet: Outlet, facts: SessionFacts, http: Http) -> None:
         """Answer a POST: with JSON if it is answered soon and emitted nothing, else with its stream."""
-        await self._decide(outlet)
-        if outlet.answer is not None:
-            await send_json(http.send, outlet.answer, session=facts.id)
-        elif isinstance(outlet, LoggedStream):
-            await self._serve_own(outlet, facts, http)
-        elif isinstance(outlet, UnloggedStream):
-            await self._serve_unlogged(outlet, facts, http)
+        try:
+            await self._decide(outlet)
+            if outlet.answer is not None:
+                await send_json(http.send, outlet.answer, session=facts.id)
+            elif isinstance(outlet, LoggedStream):
+                await self._serve_own(outlet, facts, http)
+            elif isinstance(outlet, UnloggedStream):
+                await self._serve_unlogged(outlet, facts, http)
+        finally:
+            if isinstance(outlet, UnloggedStream):
+                outlet.messages.close()  # nobody takes them any more: the handler must not wait for that
 
     async def _decide(self, outlet: Outlet) -> None:
         with anyio.move_on_after(self._options.stream_after_seconds):

@@ -7,11 +7,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from holdfast.errors import HoldfastError, SessionGone, StoreError
 from holdfast.sessions.hub import Hub, Reader
@@ -44,7 +44,10 @@ UPKEEP_SECONDS: Final = (20.0, 30.0)
 _UPKEEP_BATCH: Final = 200
 _IDLE_HERE_SECONDS: Final = 300.0
 _MOST_JOBS: Final = 10_000
+_JOB_SECONDS: Final = 10.0
 _REPLICA_DIED: Final = -32603
+
+_Job: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class Replica:
@@ -61,9 +64,7 @@ class Replica:
         self.waiting = WaitingRoom(backend.inbox, self.id)
         self.draining = False
         self._tasks: TaskGroup | None = None
-        self._jobs, self._queued = anyio.create_memory_object_stream[Callable[[], Awaitable[None]]](
-            _MOST_JOBS
-        )
+        self._jobs: MemoryObjectSendStream[_Job] | None = None
         self._alive_until: dict[ReplicaId, float] = {}
 
     @asynccontextmanager
@@ -74,10 +75,13 @@ class Replica:
                 await stack.enter_async_context(self.backend.bus.subscribe(topic, self._receive))
             await stack.enter_async_context(self.backend.inbox.listen(self.waiting.arrived))
             await self.backend.replicas.beat(DEAD_AFTER_SECONDS)
+            self._jobs, queued = anyio.create_memory_object_stream[_Job](_MOST_JOBS)
+            stack.enter_context(self._jobs)
+            stack.enter_context(queued)
             async with anyio.create_task_group() as housekeeping:
                 housekeeping.start_soon(self._repeat, self._beat, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS))
                 housekeeping.start_soon(self._repeat, self._keep_house, UPKEEP_SECONDS)
-                housekeeping.start_soon(self._work, self._queued)
+                housekeeping.start_soon(self._work, queued)
                 try:
                     async with anyio.create_task_group() as tasks:
                         self._tasks = tasks
@@ -198,14 +202,17 @@ class Replica:
 
     def _later(self, job: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Do something that takes time because of a hint. Hints arrive outside of any task."""
+        if self._jobs is None:
+            return
         try:
             self._jobs.send_nowait(partial(job, *args))
         except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
             logger.warning("too much to do: a hint was dropped")
 
-    async def _work(self, jobs: MemoryObjectReceiveStream[Callable[[], Awaitable[None]]]) -> None:
-        async with jobs:
-            async for job in jobs:
+    async def _work(self, jobs: MemoryObjectReceiveStream[_Job]) -> None:
+        async for job in jobs:
+            # A server's own handler may be behind it: one that hangs must not hold up the others.
+            with anyio.move_on_after(_JOB_SECONDS):
                 await _contained(job)
 
     async def _end_orphan(self, reader: Reader, stream: StreamState) -> bool:

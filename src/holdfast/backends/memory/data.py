@@ -122,7 +122,8 @@ class MemoryData:
 
         Args:
             keep: what the other server knew: each log's offsets up to this one. None: everything. Positions
-                of the old epoch at or below it stay good, those above are lost.
+                of the old epoch at or below it stay good, those above are lost. What was trimmed before
+                is not brought back: `keep` an offset below that, and some positions are refused for safety.
         """
         for session in self._sessions.values():
             surviving = session.log.fail_over(keep)

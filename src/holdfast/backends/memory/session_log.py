@@ -132,7 +132,7 @@ class SessionLog:
         wanted = self._stream(stream)
         offset = self._present_offset(after, wanted)
         if offset < wanted.trimmed:
-            raise PositionLost("trimmed", resume_offset=wanted.trimmed)
+            raise PositionLost("trimmed", resume_offset=wanted.trimmed, resume_epoch=self._epoch)
         first = bisect_right(wanted.entries, offset, key=lambda entry: entry.offset)
         entries = wanted.entries[first : first + limit]
         complete = first + len(entries) == len(wanted.entries)
@@ -171,9 +171,12 @@ class SessionLog:
 
     def _present_offset(self, after: Position, stream: _Stream) -> int:
         """`after` as an offset of this life, if nothing was lost on the way."""
-        surviving = self._top if after.epoch == self._epoch else dict(self._fences).get(after.epoch, -1)
+        surviving = self._top if after.epoch == self._epoch else dict(self._fences).get(after.epoch)
+        if surviving is None or (after.offset > surviving and after.epoch == self._epoch):
+            raise PositionLost("epoch")
         if after.offset > surviving:
-            raise PositionLost("epoch", resume_offset=stream.trimmed)
+            resume = max(surviving, stream.trimmed)
+            raise PositionLost("epoch", resume_offset=resume, resume_epoch=self._epoch)
         return after.offset
 
     def _stream(self, stream: StreamId) -> _Stream:

@@ -1,0 +1,115 @@
+"""The Redis store as one replica sees it."""
+
+import asyncio
+import secrets
+from typing import Final, Self
+
+from typing_extensions import override
+
+from holdfast.backends.redis.announcements import Announcements
+from holdfast.backends.redis.bus import RedisBus
+from holdfast.backends.redis.client import Client
+from holdfast.backends.redis.event_log import RedisEventLog
+from holdfast.backends.redis.hints import Hints
+from holdfast.backends.redis.inbox import RedisInbox
+from holdfast.backends.redis.keys import Keys, check_replica, encode
+from holdfast.backends.redis.options import RedisOptions
+from holdfast.backends.redis.replicas import RedisReplicaDirectory
+from holdfast.backends.redis.session_store import RedisSessionStore
+from holdfast.backends.redis.subscription_index import RedisSubscriptionIndex
+from holdfast.backends.redis.url import parse_url
+from holdfast.errors import ConfigurationError
+from holdfast.sessions.types import ReplicaId
+
+__all__ = ["RedisBackend"]
+
+
+class RedisBackend:
+    """Sessions in Redis >= 6.2 or Valkey. Implements `holdfast.sessions.protocols.Backend`; asyncio only.
+
+    An async context manager. It keeps two connections: one for all commands of the process, one for
+    announcements. Both are made again when they break. May be entered once.
+
+    Args:
+        url: `redis://`, `rediss://` (TLS), `valkey://` or `valkeys://` (TLS), then
+            `[user:password@]host[:port][/db][?ssl_ca_certs=..&connect_timeout=..]`; see `url.parse_url`.
+        prefix: first part of every key and channel.
+        replica: id of this process in this life; minted if it is not given.
+        options: bounds.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "mcp",
+        replica: ReplicaId | None = None,
+        options: RedisOptions | None = None,
+    ) -> None:
+        self._endpoint = parse_url(url)
+        self.replica: Final = check_replica(replica or f"r{secrets.token_hex(8)}")
+        options = options or RedisOptions()
+        keys = Keys(prefix)
+        name = f"holdfast-{self.replica}"
+        self._client = Client(self._endpoint, options, name=name, restored=self._restored)
+        self._announcements = Announcements(self._endpoint, options, name=name, restored=self._restored)
+        self._entered = False
+        self._hints = Hints(self._announcements)
+        self._inbox_channel = encode(keys.channel(self.replica))
+        self._subscription = self._announcements.subscribed(self._inbox_channel, self._hints.receive)
+        self.log: Final = RedisEventLog(self._client, self._hints, keys, self.replica, options)
+        self.sessions: Final = RedisSessionStore(self._client, keys, self.replica)
+        self.inbox: Final = RedisInbox(self._client, self._hints, keys, self.replica)
+        self.bus: Final = RedisBus(self._client, self._announcements, keys)
+        self.subscriptions: Final = RedisSubscriptionIndex(self._client, keys, options)
+        self.replicas: Final = RedisReplicaDirectory(self._client, keys, self.replica)
+
+    @override
+    def __repr__(self) -> str:
+        """Says where, never who: the URL may hold a password."""
+        return f"RedisBackend({self._endpoint}, replica={self.replica})"
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+            StoreRefused: it refused (wrong password, too old).
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as exc:
+            raise ConfigurationError("RedisBackend needs asyncio, this is another event loop") from exc
+        if self._entered:
+            raise RuntimeError("a RedisBackend can be entered once")
+        self._entered = True
+        try:
+            await self._client.open()
+            await self._announcements.open()
+            await self._subscription.__aenter__()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close both connections."""
+        await self._subscription.__aexit__(None, None, None)
+        await self._close()
+
+    async def _close(self) -> None:
+        await self._announcements.close()
+        await self._client.close()
+
+    async def _restored(self) -> None:
+        """A connection was made. Hints and leases may have been lost: take the leases, then all look.
+
+        Called for either connection: after an outage, whichever is there last finds the other one up.
+        """
+        try:
+            await self.log.recover()
+        finally:
+            self._hints.everything()

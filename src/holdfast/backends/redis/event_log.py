@@ -1,0 +1,234 @@
+"""The event log of each session: a Redis stream whose ids are the offsets, and its bookkeeping in meta."""
+
+import asyncio
+import itertools
+import json
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from holdfast.backends.redis import scripts
+from holdfast.backends.redis.client import Client
+from holdfast.backends.redis.hints import Hints
+from holdfast.backends.redis.keys import Keys, activity, decode, encode, quote_word
+from holdfast.backends.redis.options import RedisOptions
+from holdfast.errors import (
+    PositionLost,
+    SessionGone,
+    StoreError,
+    StoreRefused,
+    StreamClosed,
+    StreamUnknown,
+)
+from holdfast.sessions.types import (
+    STANDALONE,
+    AppendKey,
+    Claim,
+    Event,
+    Page,
+    Position,
+    ReplicaId,
+    RequestId,
+    SessionId,
+    StreamId,
+    StreamState,
+    shorten,
+)
+
+__all__ = ["RedisEventLog"]
+
+_BATCH: Final = 256
+_LOOK_AT: Final = 2_000
+_BEYOND_ALL: Final = 2**53
+
+
+class RedisEventLog:
+    """Implements `EventLog`."""
+
+    def __init__(
+        self, client: Client, hints: Hints, keys: Keys, replica: ReplicaId, options: RedisOptions
+    ) -> None:
+        self._client = client
+        self._hints = hints
+        self._keys = keys
+        self._replica = replica
+        self._options = options
+        self._lease_ms = round(options.lease_seconds * 1000)
+        self._seed = secrets.token_hex(6)
+        self._count = itertools.count()
+
+    async def open_stream(self, session: SessionId, stream: StreamId, request_id: RequestId) -> Position:
+        """Record `stream` as running on this replica, and return the position before its first event."""
+        if stream == STANDALONE:
+            raise ValueError("the standalone stream is there from the start")
+        keys = self._keys.session(session)
+        request = json.dumps(request_id)
+        args = (self._epoch(), encode(stream), self._replica, request, self._options.max_streams)
+        status, *rest = await self._client.run(scripts.OPEN_STREAM, keys, args, safe=True)
+        if status == b"ok":
+            return Position(rest[0].decode(), rest[1])
+        if status == b"taken":
+            raise StoreRefused("a stream with this id was opened for something else")
+        raise _error(status, session)
+
+    async def append(
+        self,
+        session: SessionId,
+        stream: StreamId,
+        payload: bytes,
+        *,
+        key: AppendKey | None = None,
+        final: bool = False,
+        expects: str | None = None,
+    ) -> Event:
+        """Store one event, give it the next offset, trim, and announce it: one atomic step."""
+        args = (
+            self._epoch(),
+            self._replica,
+            encode(stream),
+            payload,
+            quote_word(key.writer) if key else "",
+            key.counter if key else "",
+            "1" if final else "",
+            encode(expects) if expects is not None else "",
+            self._options.max_events,
+            self._options.max_bytes,
+            f"1 e {session}",
+            activity("stream.closed", stream=stream) if final else "",
+            self._keys.channel_head,
+            self._keys.channel_tail,
+        )
+        status, *rest = await self._client.run(
+            scripts.APPEND, self._keys.session(session), args, safe=key is not None
+        )
+        if status == b"ok":
+            return Event(stream, Position(rest[0].decode(), rest[1]), rest[2], payload, final)
+        if status == b"again":
+            stored = payload if rest[3] is None else rest[3]
+            return Event(stream, Position(rest[0].decode(), rest[1]), rest[2], stored, final)
+        if status == b"stale":
+            raise ValueError(f"append key: this writer is past its number {args[5]}: counters must grow")
+        raise _error(status, session)
+
+    async def read(self, session: SessionId, stream: StreamId, *, after: Position, limit: int) -> Page:
+        """The events of `stream` after a position, at most `limit`, oldest first."""
+        offset = after.offset if 0 <= after.offset < _BEYOND_ALL else _BEYOND_ALL
+        args = (
+            self._epoch(),
+            encode(stream),
+            encode(after.epoch),
+            offset,
+            max(1, limit),
+            self._options.page_bytes,
+            _LOOK_AT,
+        )
+        status, *rest = await self._client.run(scripts.READ, self._keys.session(session), args, safe=True)
+        if status != b"ok":
+            raise _error(status, session, *rest)
+        epoch, cursor, complete, state, replica, request, flat = rest
+        return Page(
+            _events(stream, epoch.decode(), flat),
+            Position(epoch.decode(), cursor),
+            bool(complete),
+            _stream_state(state, replica, request),
+        )
+
+    @asynccontextmanager
+    async def watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
+        """Call `wake` when another replica appends to the session, or may have."""
+        keys = self._keys.session(session)
+        with self._hints.events(session, wake):
+            await self._hints.listening()
+            top = await self._touch(session, self._lease_ms)
+            if top is None:
+                raise SessionGone(f"no session {shorten(session)}")
+            try:
+                yield top
+            finally:
+                last = self._hints.only_one_watches(session)
+        if last:
+            self._client.post(scripts.UNWATCH, keys, (self._replica,))
+
+    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
+        """Slide the expiry of sessions, refresh this replica's leases, and return each one's top."""
+        tops: list[Position | None] = []
+        for start in range(0, len(sessions), _BATCH):
+            batch = sessions[start : start + _BATCH]
+            tops += await asyncio.gather(*(self._renew_one(session) for session in batch))
+        return tops
+
+    async def claim(self, session: SessionId, reader: str, *, after: Position | None) -> Claim:
+        """Take the standalone stream for one reader; the newest wins."""
+        args = (
+            self._epoch(),
+            secrets.token_hex(8),
+            self._replica,
+            encode(reader),
+            encode(after.epoch) if after else "",
+            after.offset if after else "",
+            round(self._options.takeover_seconds * 1000),
+            activity("standalone.claimed", replica=self._replica, resumed=after is not None),
+        )
+        status, *rest = await self._client.run(scripts.CLAIM, self._keys.session(session), args, safe=True)
+        if status == b"wait":
+            return Claim(after or Position(rest[1].decode(), rest[2]), wait_seconds=rest[0] / 1000)
+        if status != b"ok":
+            raise _error(status, session)
+        epoch, offset, replica, holder, flat = rest
+        start = Position(decode(epoch), int(offset))
+        unanswered = tuple(
+            Event(STANDALONE, Position(start.epoch, flat[i]), flat[i + 1], flat[i + 2])
+            for i in range(0, len(flat), 3)
+        )
+        displaced = (ReplicaId(replica.decode()), decode(holder)) if replica else None
+        return Claim(start, unanswered, displaced)
+
+    async def recover(self) -> None:
+        """After a reconnect: take the leases of all watched sessions again."""
+        watched = self._hints.watched()
+        for start in range(0, len(watched), _BATCH):
+            await asyncio.gather(*(self._renew_one(session) for session in watched[start : start + _BATCH]))
+
+    async def _renew_one(self, session: SessionId) -> Position | None:
+        if not self._keys.valid(session):
+            return None
+        return await self._touch(session, self._lease_ms if self._hints.watches(session) else 0)
+
+    async def _touch(self, session: SessionId, lease_ms: int) -> Position | None:
+        args = (self._epoch(), self._replica, lease_ms)
+        status, *rest = await self._client.run(scripts.WATCH, self._keys.session(session), args, safe=True)
+        return None if status == b"gone" else Position(rest[0].decode(), rest[1])
+
+    def _epoch(self) -> str:
+        """A name for the next life of a log, should the script have to begin one. Each is used once."""
+        return f"{self._seed}{next(self._count):x}"
+
+
+def _events(stream: StreamId, epoch: str, flat: list[Any]) -> tuple[Event, ...]:
+    return tuple(
+        Event(stream, Position(epoch, flat[i]), flat[i + 1], flat[i + 3], flat[i + 2] == b"f")
+        for i in range(0, len(flat), 4)
+    )
+
+
+def _stream_state(state: bytes, replica: bytes, request: bytes) -> StreamState:
+    return StreamState(
+        running=state == b"r",
+        replica=ReplicaId(replica.decode()) if replica else None,
+        request_id=json.loads(request) if request else None,
+    )
+
+
+def _error(status: bytes, session: SessionId, resume_offset: int = 0, epoch: bytes = b"") -> Exception:
+    match status:
+        case b"gone":
+            return SessionGone(f"no session {shorten(session)}")
+        case b"unknown":
+            return StreamUnknown(f"session {shorten(session)} has no such stream")
+        case b"closed":
+            return StreamClosed("the stream has had its final event")
+        case b"trimmed" | b"epoch":
+            return PositionLost(status.decode(), resume_offset=resume_offset, resume_epoch=epoch.decode())
+        case _:
+            return StoreError(f"unexpected reply {status!r}")

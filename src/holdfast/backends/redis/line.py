@@ -1,0 +1,182 @@
+"""A line to the store: one link that is kept up for as long as the line is open."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import anyio
+
+from holdfast.backends.redis.link import Link
+from holdfast.backends.redis.options import RedisOptions
+from holdfast.errors import StoreError, StoreRefused, StoreUnavailable
+
+__all__ = ["Line"]
+
+logger = logging.getLogger("holdfast.backends.redis")
+
+_CLOSE_SECONDS: Final = 2.0
+
+
+class Line:
+    """Connects, and connects again with growing, jittered pauses. Owns one task.
+
+    Args:
+        name: for messages.
+        options: pauses and bounds.
+        connect: makes a link that is ready to be used.
+        restored: called after the first and every later connect.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: RedisOptions,
+        connect: Callable[[], Awaitable[Link]],
+        restored: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._name = name
+        self._options = options
+        self._connect = connect
+        self._restored = restored
+        self._link: Link | None = None
+        self._failure: StoreError | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def link(self) -> Link | None:
+        """The present link, if it is up."""
+        link = self._link
+        return link if link is not None and link.connection.open else None
+
+    async def open(self) -> None:
+        """Connect, trying for `start_wait` seconds.
+
+        Raises:
+            StoreUnavailable: it did not succeed in time.
+            StoreRefused: the server will not have us.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.start_wait
+        pause = self._options.backoff_min
+        while True:
+            try:
+                self._link = await self._connect()
+                break
+            except StoreUnavailable:
+                if loop.time() + pause >= deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self._options.backoff_max)
+        self._task = asyncio.create_task(self._keep(), name=f"holdfast redis {self._name}")
+
+    async def close(self) -> None:
+        """End the task and the connection. Whoever waits for the line gets `StoreUnavailable`."""
+        self._closed = True
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(asyncio.CancelledError):
+                await task
+        if self._link is not None:
+            self._link.connection.abort("the backend was closed")
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await self._link.connection.lost.wait()
+            self._link = None
+        self._failure = StoreUnavailable("the backend was closed")
+        self._tell()
+
+    async def ready(self, wait_seconds: float) -> Link:
+        """The link, when it is up and has room for a command.
+
+        Raises:
+            StoreUnavailable: that was not so within `wait_seconds`.
+            StoreRefused: the last attempt to connect was refused.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_seconds
+        while True:
+            link = self.link
+            if link is not None and link.connection.has_room:
+                return link
+            if self._closed or isinstance(self._failure, StoreRefused):
+                self._fail(wait_seconds)
+            if loop.time() >= deadline:
+                if link is not None:
+                    raise StoreUnavailable(f"{self._options.max_in_flight} commands are under way already")
+                self._fail(wait_seconds)
+            await self._wait(link, deadline)
+
+    def _fail(self, wait_seconds: float) -> None:
+        if self._closed:
+            raise StoreUnavailable("the backend is not open")
+        if isinstance(self._failure, StoreRefused):
+            raise StoreRefused(str(self._failure)) from self._failure
+        raise StoreUnavailable(f"no connection within {wait_seconds:g} s: {self._failure}") from self._failure
+
+    async def _wait(self, link: Link | None, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        if link is not None:
+            waiter = link.connection.room()
+        else:
+            waiter = loop.create_future()
+            self._waiters.add(waiter)
+            waiter.add_done_callback(self._waiters.discard)
+        timer = loop.call_at(deadline, _finish, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+    def _tell(self) -> None:
+        for waiter in list(self._waiters):
+            _finish(waiter)
+
+    async def _keep(self) -> None:
+        while True:
+            if self._link is None:
+                await self._reconnect()
+            link = self._link
+            assert link is not None  # noqa: S101 - `_reconnect` returns with one
+            await self._call_restored()
+            await link.connection.lost.wait()
+            logger.warning("redis %s: connection lost: %s", self._name, link.connection.reason)
+            self._failure = StoreUnavailable(f"connection lost: {link.connection.reason}")
+            self._link = None
+
+    async def _reconnect(self) -> None:
+        pause = self._options.backoff_min
+        while self._link is None:
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            try:
+                self._link = await self._connect()
+            except StoreError as exc:
+                if str(exc) != str(self._failure):
+                    logger.warning("redis %s: cannot reconnect: %s", self._name, exc)
+                self._failure = exc
+                if isinstance(exc, StoreRefused):
+                    self._tell()
+            except Exception as exc:  # the border of the task: nobody else would reconnect
+                logger.exception("redis %s: cannot reconnect", self._name)
+                self._failure = StoreUnavailable(f"cannot reconnect: {exc!r}")
+            pause = min(pause * 2, self._options.backoff_max)
+        self._failure = None
+        logger.info("redis %s: connected", self._name)
+        self._tell()
+
+    async def _call_restored(self) -> None:
+        try:
+            await self._restored()
+        except StoreError as exc:
+            logger.warning("redis %s: after the connect: %s", self._name, exc)
+        except Exception:  # the border of the task, see above
+            logger.exception("redis %s: after the connect", self._name)
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,143 @@
+"""Who is connected: one hash per session, and advisory rosters over all of them."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final
+
+from holdfast.backends.redis import scripts
+from holdfast.backends.redis.client import Client
+from holdfast.backends.redis.keys import Keys, Roster, activity, decode, encode
+from holdfast.backends.redis.rosters import Rosters
+from holdfast.errors import SessionExists, SessionGone, StoreRefused, TooManySessions
+from holdfast.sessions.types import Found, ReplicaId, SessionFacts, SessionId, Settings, shorten
+
+__all__ = ["RedisSessionStore"]
+
+_BATCH: Final = 256
+_ADVISORY: Final = 1.25
+"""The rosters are refreshed lazily: an entry outlives the last refresh by the TTL and a quarter."""
+
+
+class RedisSessionStore:
+    """Implements `SessionStore`."""
+
+    def __init__(self, client: Client, keys: Keys, replica: ReplicaId) -> None:
+        self._client = client
+        self._keys = keys
+        self._replica = replica
+        self._rosters = Rosters(client)
+
+    async def open(self, facts: SessionFacts, *, limit: int | None) -> None:
+        """Create the session and its empty log with a new random epoch."""
+        if not self._keys.valid(facts.id):
+            raise ValueError("session id: allowed is visible ASCII without { and }")
+        rosters = self._rosters_of(facts.owner)
+        if not await self._rosters.add(
+            rosters, facts.id, ttl_seconds=facts.ttl_seconds * _ADVISORY, limit=limit
+        ):
+            raise TooManySessions(f"{limit} sessions are open")
+        args = (
+            secrets.token_hex(8),
+            encode(_owner(facts.owner)),
+            facts.protocol_version,
+            facts.client,
+            max(1, round(facts.ttl_seconds * 1000)),
+            activity("session.opened", replica=self._replica, protocol_version=facts.protocol_version),
+        )
+        keys = (*self._keys.session(facts.id), self._keys.tombstone(facts.id))
+        try:
+            status = await self._client.run(scripts.OPEN, keys, args, safe=True)
+        except StoreRefused:
+            self._release(rosters, facts.id)
+            raise
+        # When the outcome is unknown the reservation stays: better one too many until it expires.
+        if status == b"deleted":
+            self._release(rosters, facts.id)
+        if status != b"ok":
+            raise SessionExists(f"the id {shorten(facts.id)} is not free")
+
+    async def find(self, session: SessionId, *, owner: str | None, with_facts: bool) -> Found | None:
+        """The session if it lives and `owner` opened it, its expiry slid in the same round trip."""
+        if not self._keys.valid(session):
+            return None
+        args = (encode(_owner(owner)), "1" if with_facts else "")
+        reply = await self._client.run(scripts.FIND, self._keys.session(session), args, safe=True)
+        if reply is None:
+            return None
+        settings = _settings(reply)
+        if not with_facts:
+            return Found(settings)
+        return Found(
+            settings, SessionFacts(session, owner, reply[2].decode(), reply[3], int(reply[4]) / 1000)
+        )
+
+    async def configure(self, session: SessionId, *, log_level: str) -> Settings:
+        """Change the session's settings and return them with their new version."""
+        args = (secrets.token_hex(8), encode(log_level), activity("settings.changed", log_level=log_level))
+        reply = await self._client.run(scripts.CONFIGURE, self._keys.session(session), args, safe=True)
+        if reply is None:
+            raise SessionGone(f"no session {shorten(session)}")
+        return _settings(reply)
+
+    async def close(self, session: SessionId) -> bool:
+        """Delete the session with all that belongs to it, for good. False: it was not there."""
+        if not self._keys.valid(session):
+            return False
+        keys = (*self._keys.session(session), self._keys.tombstone(session))
+        status, *rest = await self._client.run(scripts.CLOSE, keys, (secrets.token_hex(8),), safe=True)
+        if status == b"ok":
+            owner = decode(rest[0])
+            await self._rosters.remove(self._rosters_of(owner[1:] if owner[0] == "=" else None), session)
+            uris = [decode(uri) for uri in rest[1]]
+            for start in range(0, len(uris), _BATCH):
+                await asyncio.gather(
+                    *(
+                        self._rosters.remove([self._keys.subscribers(uri)], session)
+                        for uri in uris[start : start + _BATCH]
+                    )
+                )
+        return bool(status != b"gone")
+
+    async def count(self) -> int:
+        """About how many sessions are open over the fleet."""
+        return await self._rosters.count(self._keys.sessions)
+
+    async def list(
+        self, *, owner: str | None = None, limit: int = 100, after: SessionId | None = None
+    ) -> Sequence[SessionId]:
+        """Ids of open sessions, of one owner or of all, in the order of their ids."""
+        roster = self._keys.sessions if owner is None else self._keys.owner(owner)
+        found: list[SessionId] = []
+        async for page in self._rosters.pages(roster, after=after or "", size=limit):
+            found += [SessionId(member) for member in page]
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def refresh(self, sessions: Sequence[SessionFacts]) -> None:
+        """Keep living sessions in the index."""
+        for start in range(0, len(sessions), _BATCH):
+            await asyncio.gather(*(self._refresh_one(facts) for facts in sessions[start : start + _BATCH]))
+
+    async def _refresh_one(self, facts: SessionFacts) -> None:
+        if not self._keys.valid(facts.id):
+            return
+        if await self._client.command("EXISTS", self._keys.session(facts.id).meta, safe=True):
+            await self._rosters.add(
+                self._rosters_of(facts.owner), facts.id, ttl_seconds=facts.ttl_seconds * _ADVISORY
+            )
+
+    def _rosters_of(self, owner: str | None) -> tuple[Roster, ...]:
+        return (self._keys.sessions,) if owner is None else (self._keys.sessions, self._keys.owner(owner))
+
+    def _release(self, rosters: Sequence[Roster], session: SessionId) -> None:
+        self._client.post(scripts.ROSTER_REMOVE, [name for roster in rosters for name in roster], (session,))
+
+
+def _owner(owner: str | None) -> str:
+    return "-" if owner is None else f"={owner}"
+
+
+def _settings(reply: Sequence[Any]) -> Settings:
+    return Settings(int(reply[0]), None if reply[1] is None else decode(reply[1]))

@@ -1,0 +1,1 @@
+"""The command `holdfast`. Nothing here is imported by anything else, and `--help` needs no extra."""

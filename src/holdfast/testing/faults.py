@@ -1,0 +1,143 @@
+"""A backend whose store fails when a test says so: what an outage, a cut cable or a dead process looks like.
+
+faulty = FaultyBackend(MemoryBackend(data))
+attach(app, store=faulty)
+faulty.fail("log.append")       # or "inbox.*", or several; fail() alone: everything
+faulty.heal()
+"""
+
+import inspect
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any, Final, Self, cast
+
+from typing_extensions import override
+
+from holdfast.errors import StoreError, StoreUnavailable
+from holdfast.sessions.protocols import (
+    Backend,
+    Bus,
+    EventLog,
+    Inbox,
+    ReplicaDirectory,
+    SessionStore,
+    SubscriptionIndex,
+)
+from holdfast.sessions.types import ReplicaId
+
+__all__ = ["FaultyBackend"]
+
+_REMEMBERED_CALLS: Final = 100_000
+
+
+class FaultyBackend(Backend):
+    """Passes every call on to another backend, or fails it; and remembers what was called.
+
+    Hints of the other backend (wake-ups, answers, bus messages) keep coming: it is calls that fail.
+
+    Attributes:
+        inner: the backend behind it.
+        calls: names of the calls so far, such as `log.append`, failed ones included.
+    """
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+        self.calls: list[str] = []
+        self._patterns: tuple[str, ...] = ()
+        self._error: Callable[[str], StoreError] = StoreUnavailable
+        self._log = cast("EventLog", _Part(self, "log", inner.log))
+        self._sessions = cast("SessionStore", _Part(self, "sessions", inner.sessions))
+        self._inbox = cast("Inbox", _Part(self, "inbox", inner.inbox))
+        self._bus = cast("Bus", _Part(self, "bus", inner.bus))
+        self._subscriptions = cast("SubscriptionIndex", _Part(self, "subscriptions", inner.subscriptions))
+        self._replicas = cast("ReplicaDirectory", _Part(self, "replicas", inner.replicas))
+
+    def fail(self, *patterns: str, error: Callable[[str], StoreError] = StoreUnavailable) -> None:
+        """Fail calls from now on.
+
+        Args:
+            patterns: which, such as `log.append` or `inbox.*`; none given: all.
+            error: makes the exception from a message.
+        """
+        self._patterns, self._error = patterns or ("*",), error
+
+    def heal(self) -> None:
+        """Pass all calls on again."""
+        self._patterns = ()
+
+    def check(self, name: str) -> None:
+        """Note a call, and fail it if it is to fail."""
+        if len(self.calls) < _REMEMBERED_CALLS:
+            self.calls.append(name)
+        if any(fnmatchcase(name, pattern) for pattern in self._patterns):
+            raise self._error(f"{name} fails because a test wants it to")
+
+    @property
+    @override
+    def replica(self) -> ReplicaId:
+        return self.inner.replica
+
+    @property
+    @override
+    def log(self) -> EventLog:
+        return self._log
+
+    @property
+    @override
+    def sessions(self) -> SessionStore:
+        return self._sessions
+
+    @property
+    @override
+    def inbox(self) -> Inbox:
+        return self._inbox
+
+    @property
+    @override
+    def bus(self) -> Bus:
+        return self._bus
+
+    @property
+    @override
+    def subscriptions(self) -> SubscriptionIndex:
+        return self._subscriptions
+
+    @property
+    @override
+    def replicas(self) -> ReplicaDirectory:
+        return self._replicas
+
+    @override
+    async def __aenter__(self) -> Self:
+        self.check("connect")
+        await self.inner.__aenter__()
+        return self
+
+    @override
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.inner.__aexit__(*exc_info)
+
+
+class _Part:
+    """One protocol of a backend, every method of it checked first."""
+
+    def __init__(self, owner: FaultyBackend, name: str, inner: Any) -> None:
+        self._owner = owner
+        self._name = name
+        self._inner = inner
+
+    def __getattr__(self, method: str) -> Any:
+        name, call = f"{self._name}.{method}", getattr(self._inner, method)
+        if not inspect.iscoroutinefunction(call):
+
+            def enter(*args: Any, **kwargs: Any) -> Any:
+                self._owner.check(name)
+                return call(*args, **kwargs)
+
+            return enter
+
+        async def checked(*args: Any, **kwargs: Any) -> Any:
+            self._owner.check(name)
+            return await call(*args, **kwargs)
+
+        return checked

@@ -1,0 +1,218 @@
+"""`attach` makes the sessions of a finished application shared, and leaves the rest of it as it was."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import fastmcp
+import httpx2
+import pytest
+from mcp.server import MCPServer
+from mcp.server.lowlevel.server import Server
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import holdfast
+from holdfast.backends.memory import MemoryBackend, MemoryData
+from holdfast.testing.asgi_bridge import lifespan
+from holdfast.testing.replicas import replicas
+from tests.flows.apps import Framework, Stage, app_factory
+from tests.flows.conftest import Start, Wired
+from tests.flows.wire import Wire
+
+
+async def test_custom_routes_go_on_working(start: Start, framework: Framework) -> None:
+    async with start(framework) as fleet:
+        for n in (0, 1, 2):
+            async with fleet.client(replica=n) as client:
+                assert (await client.get("/health")).text == f"replica {n} is well"
+
+
+class Stamp:
+    """A middleware that says that it was there."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def stamped(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"x-stamp", b"yes")]}
+            await send(message)
+
+        await self.app(scope, receive, stamped)
+
+
+async def test_middleware_sees_every_request(start: Start) -> None:
+    async with start("fastmcp", app={"middleware": [Middleware(Stamp)]}) as fleet, fleet.client() as client:
+        wire = Wire(fleet, client)
+        await wire.initialize()
+        assert (await wire.send("POST", b"{}")).headers["x-stamp"] == "yes"
+        async with wire.open() as standalone:
+            assert standalone.headers["x-stamp"] == "yes"
+
+
+async def test_a_path_of_ones_own_is_kept(start: Start, framework: Framework) -> None:
+    options = {"streamable_http_path": "/api"} if framework == "sdk" else {"path": "/api"}
+    async with start(framework, app=options) as fleet, fleet.client() as client:
+        wire = Wire(fleet, client, path="/api")
+        await wire.initialize(on=0)
+        assert await wire.do("echo", "x", on=1) == "1:x"
+
+
+async def test_the_servers_lifespan_is_entered_once_and_its_state_reaches_tools_everywhere(
+    wired: Wired, framework: Framework, stage: Stage
+) -> None:
+    async with wired(framework) as wire:
+        said = [await wire.do("lifespan", on=n) for n in (0, 1, 2)]
+        assert said == [f"{n}:{{'opened': 'resource of {n}'}}" for n in (0, 1, 2)]
+        assert sorted(stage.lifespans) == [0, 1, 2]
+
+
+async def test_requests_of_the_sessionless_era_go_to_the_original_manager(
+    start: Start, framework: Framework, stage: Stage
+) -> None:
+    async with start(framework) as fleet, fleet.client() as client:
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "x", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        message = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "do", "arguments": {"action": "lifespan"}, "_meta": meta},
+        }
+        headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "do"}
+        wire = Wire(fleet, client)
+        for n in (0, 1, 2):
+            response = await wire.post(message, on=n, version="2026-07-28", **headers)
+            assert response.status_code == 200, response.text
+            assert "mcp-session-id" not in response.headers
+            assert f"{n}:{{'opened': 'resource of {n}'}}" in response.text
+            assert fleet.replicas[n].store.calls.count("sessions.open") == 0
+        assert sorted(stage.lifespans) == [0, 1, 2]
+
+
+async def test_a_lowlevel_server_is_attached_as_well() -> None:
+    def make_app(number: int) -> Starlette:
+        server: Server[Any] = Server(f"low {number}")
+        return server.streamable_http_app()
+
+    async with replicas(make_app) as fleet, fleet.client() as client:
+        wire = Wire(fleet, client)
+        await wire.initialize(on=0)
+        assert "result" in await wire.request("ping", on=1)
+
+
+async def test_a_mounted_application_is_found() -> None:
+    def make_app(number: int) -> Starlette:
+        inner = app_factory("sdk")(number)
+
+        @asynccontextmanager
+        async def run(_app: Any) -> AsyncIterator[None]:
+            async with inner.router.lifespan_context(inner):
+                yield
+
+        return Starlette(routes=[Mount("/tools", app=inner)], lifespan=run)
+
+    async with replicas(make_app) as fleet, fleet.client() as client:
+        wire = Wire(fleet, client, path="/tools/mcp")
+        await wire.initialize(on=0)
+        assert await wire.do("echo", "x", on=1) == "1:x"
+
+
+async def test_after_the_end_the_original_manager_is_back(framework: Framework) -> None:
+    app = app_factory(framework)(0)
+    attached = holdfast.attach(app, store="memory://")
+    before = attached._endpoint.session_manager
+    async with lifespan(app):
+        running = attached._endpoint.session_manager
+        assert attached.replica is not None
+        assert running is not before
+    assert attached.replica is None
+    after = attached._endpoint.session_manager
+    assert after is not running
+    assert before in (after, None)
+
+
+@pytest.mark.parametrize("build", ["sdk", "fastmcp", "lowlevel"])
+async def test_streamable_http_app_builds_the_application(build: str) -> None:
+    data = MemoryData()
+    servers: dict[str, Any] = {
+        "sdk": MCPServer("built"),
+        "fastmcp": fastmcp.FastMCP("built"),
+        "lowlevel": Server("built"),
+    }
+    option = {"path": "/x"} if build == "fastmcp" else {"streamable_http_path": "/x"}
+    app = holdfast.streamable_http_app(servers[build], store=MemoryBackend(data), ttl_seconds=60, **option)
+    async with lifespan(app):
+        assert any(getattr(route, "path", None) == "/x" for route in app.routes)
+
+
+# Refusals
+
+
+def test_a_stateless_application_is_refused(framework: Framework) -> None:
+    app = app_factory(framework, stateless_http=True)(0)
+    if framework == "sdk":
+        with pytest.raises(holdfast.ConfigurationError, match="stateless_http=True"):
+            holdfast.attach(app, store="memory://")
+
+
+async def test_a_stateless_fastmcp_application_is_refused_when_it_starts() -> None:
+    """Its manager is made only then."""
+    app = app_factory("fastmcp", stateless_http=True)(0)
+    holdfast.attach(app, store="memory://")
+    with pytest.raises(Exception, match="stateless_http=True"):
+        async with lifespan(app):
+            pass
+
+
+def test_an_application_without_an_endpoint_is_refused() -> None:
+    with pytest.raises(holdfast.ConfigurationError, match="no Streamable HTTP endpoint"):
+        holdfast.attach(Starlette(), store="memory://")
+
+
+def test_an_unknown_option_is_refused_by_name() -> None:
+    with pytest.raises(holdfast.ConfigurationError, match="'ttl'.*ttl_seconds"):
+        holdfast.attach(app_factory("sdk")(0), store="memory://", ttl=5)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("ttl_seconds", 0),
+        ("keepalive_seconds", -1),
+        ("stream_after_seconds", float("nan")),
+        ("max_sessions", 0),
+        ("resumable", "sometimes"),
+        ("retry_milliseconds", -1),
+    ],
+)
+async def test_a_wrong_value_is_refused_with_its_name(option: str, value: Any) -> None:
+    app = app_factory("sdk")(0)
+    with pytest.raises(holdfast.ConfigurationError, match=option):  # noqa: PT012 - at once or at the start
+        holdfast.attach(app, store="memory://", **{option: value})
+        async with lifespan(app):
+            pass
+
+
+def test_something_that_is_no_server_is_refused() -> None:
+    with pytest.raises(holdfast.ConfigurationError, match="got object"):
+        holdfast.streamable_http_app(object(), store="memory://")
+
+
+async def test_a_request_before_the_start_is_not_served_by_us() -> None:
+    """As without us: the application says that it was not started."""
+    app = app_factory("sdk")(0)
+    holdfast.attach(app, store="memory://")
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+        with pytest.raises(RuntimeError):
+            await client.post(
+                "/mcp", content=b"{}", headers={"content-type": "application/json", "accept": "*/*"}
+            )

@@ -1,0 +1,477 @@
+"""`holdfast serve` as its users run it: real processes, real sockets, real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+import httpx2
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from tests.flows.conftest import Setup
+
+PATIENCE_SECONDS: Final = 20.0
+HEADERS: Final = {
+    "accept": "application/json, text/event-stream",
+    "content-type": "application/json",
+    "mcp-protocol-version": "2025-11-25",
+}
+
+SERVERS: Final = {
+    "sdk.py": """
+import gc, os
+import anyio
+from mcp.server import MCPServer
+mcp = MCPServer("served")
+
+@mcp.tool()
+def who() -> str:
+    return str(os.getpid())
+
+@mcp.tool()
+def collector() -> str:
+    return f"{gc.get_freeze_count() > 10_000} {gc.get_threshold()}"
+
+@mcp.tool()
+async def hold(flag: str) -> str:
+    open(flag + ".held", "w").close()
+    while not os.path.exists(flag):
+        await anyio.sleep(0.02)
+    return "released"
+""",
+    "low.py": """
+from mcp.server.lowlevel import Server
+from mcp_types import CallToolResult, ListToolsResult, TextContent
+
+async def list_tools(ctx, params):
+    return ListToolsResult(tools=[])
+
+async def call_tool(ctx, params):
+    return CallToolResult(content=[TextContent(text="low")])
+
+server = Server("low", on_list_tools=list_tools, on_call_tool=call_tool)
+""",
+    "fast.py": """
+from fastmcp import FastMCP
+app = FastMCP("fast")
+
+@app.tool
+def who() -> str:
+    return "fast"
+""",
+    "made.py": """
+import anyio
+
+def plain():
+    import sdk
+    return sdk.mcp
+
+async def asynchronous():
+    await anyio.sleep(0)
+    return plain()
+""",
+}
+
+
+@pytest.fixture
+def setup() -> Setup:
+    """These tests start their own processes; those with a store take Valkey."""
+    return Setup("valkey", sockets=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the command is run: a folder with servers in it."""
+    for name, text in SERVERS.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@dataclass
+class Command:
+    """A running `holdfast serve`."""
+
+    process: anyio.abc.Process
+    said: list[str]
+    log: Path
+
+    @property
+    def url(self) -> str:
+        (line,) = [line for line in self.said if line.startswith("url")]
+        return line.split()[1]
+
+    @property
+    def output(self) -> str:
+        """All that it wrote."""
+        return "\n".join(self.said) + self.log.read_text()
+
+    async def ended(self) -> int:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def serving(folder: Path, *arguments: str, store: str | None = None) -> AsyncGenerator[Command]:
+    """Run the command on a free port until the block ends; entered when it says that it serves."""
+    log = folder / "stderr.log"
+    program = [sys.executable, "-m", "holdfast.ops.cli", "serve", "--port", "0", *arguments]
+    environment = {**os.environ, **({"HOLDFAST_STORE": store} if store else {})}
+    with log.open("wb") as errors:
+        process = await anyio.open_process(
+            program, cwd=folder, env=environment, stderr=errors, start_new_session=True
+        )
+    try:
+        yield Command(process, await _announcement(process, log), log)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _end(process)
+
+
+async def _announcement(process: anyio.abc.Process, log: Path) -> list[str]:
+    assert process.stdout is not None
+    said: list[str] = []
+    stream = BufferedByteReceiveStream(process.stdout)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while not (said and said[-1].startswith("replicas")):
+            try:
+                said.append((await stream.receive_until(b"\n", 10_000)).decode().strip())
+            except anyio.IncompleteRead:
+                problems = await anyio.Path(log).read_text()
+                raise AssertionError(f"it ended at its start: {said} {problems}") from None
+    return said
+
+
+async def _end(process: anyio.abc.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        with anyio.move_on_after(PATIENCE_SECONDS):
+            await process.wait()
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.aclose()
+
+
+async def refused(folder: Path, *arguments: str, store: str | None = None) -> tuple[int, str]:
+    """Run a command that cannot serve; its exit status and what it said."""
+    environment = {**os.environ, **({"HOLDFAST_STORE": store} if store else {})}
+    with anyio.fail_after(PATIENCE_SECONDS):
+        done = await anyio.run_process(
+            [sys.executable, "-m", "holdfast.ops.cli", "serve", *arguments],
+            cwd=folder,
+            env=environment,
+            check=False,
+        )
+    assert done.stdout == b""
+    return done.returncode, done.stderr.decode()
+
+
+class Client:
+    """A client made by hand, with one session."""
+
+    def __init__(self, http: httpx2.AsyncClient, url: str) -> None:
+        self.http = http
+        self.url = url
+        self.headers = dict(HEADERS)
+
+    async def initialize(self) -> httpx2.Response:
+        params = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "hand", "version": "1"},
+        }
+        response = await self.post("initialize", params)
+        if response.status_code == 200:
+            self.headers["mcp-session-id"] = response.headers["mcp-session-id"]
+        return response
+
+    async def call(self, tool: str, **arguments: Any) -> str:
+        """Call a tool; the text that it answers."""
+        response = await self.post("tools/call", {"name": tool, "arguments": arguments})
+        assert response.status_code == 200, response.text
+        text: str = _message(response)["result"]["content"][0]["text"]
+        return text
+
+    async def post(self, method: str, params: dict[str, Any]) -> httpx2.Response:
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return await self.http.post(self.url, json=message, headers=self.headers)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncGenerator[httpx2.Response]:
+        """The standalone stream, open."""
+        async with self.http.stream("GET", self.url, headers=self.headers) as response:
+            assert response.status_code == 200
+            yield response
+
+
+def _message(response: httpx2.Response) -> dict[str, Any]:
+    """The answer, whether it came as JSON or as the last event of a stream."""
+    lines = [line.partition("data: ")[2] for line in response.text.splitlines()]
+    is_stream = response.headers["content-type"].startswith("text/event-stream")
+    message: dict[str, Any] = json.loads([line for line in lines if line][-1] if is_stream else response.text)
+    return message
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - another process makes it so
+            await anyio.sleep(0.01)
+
+
+@asynccontextmanager
+async def connected(command: Command) -> AsyncGenerator[Client]:
+    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as http:
+        client = Client(http, command.url)
+        assert (await client.initialize()).status_code == 200
+        yield client
+
+
+# What it serves
+
+
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [
+        ("sdk:mcp", None),
+        ("sdk.py", None),
+        ("low:server", "low"),
+        ("fast", "fast"),
+        ("made:plain", None),
+        ("made:asynchronous", None),
+    ],
+)
+async def test_every_kind_of_server_is_served(folder: Path, target: str, answer: str | None) -> None:
+    async with serving(folder, target) as command, connected(command) as client:
+        assert await client.call("who") == (answer or str(command.process.pid))
+
+
+async def test_it_says_where_it_is_and_what_it_uses(folder: Path, store: str) -> None:
+    async with serving(folder, "sdk:mcp", "--path", "/here", store=store) as command:
+        assert command.said[0].endswith("serves sdk:mcp")
+        assert command.url.startswith("http://127.0.0.1:")
+        assert command.url.endswith("/here")
+        assert f"store     {store}" in command.said
+        assert "replicas  1 process" in command.said
+        async with connected(command) as client:
+            assert await client.call("who") == str(command.process.pid)
+
+
+async def test_the_collector_is_tuned_unless_it_shall_not_be(folder: Path) -> None:
+    async with serving(folder, "sdk:mcp") as command, connected(command) as client:
+        assert await client.call("collector") == "True (50000, 20, 50)"
+    async with serving(folder, "sdk:mcp", "--no-gc-tuning") as command, connected(command) as client:
+        assert await client.call("collector") == "False (700, 10, 10)"
+
+
+async def test_no_session_id_is_logged(folder: Path, store: str) -> None:
+    async with serving(folder, "sdk:mcp", "--access-log", "--log-level", "debug", store=store) as command:
+        async with connected(command) as client:
+            await client.call("who")
+            session = client.headers["mcp-session-id"]
+            await client.http.delete(client.url, headers=client.headers)
+        assert "POST /mcp" in command.log.read_text()
+    assert session not in command.output
+
+
+async def test_requests_are_not_logged_by_default(folder: Path) -> None:
+    async with serving(folder, "sdk:mcp") as command, connected(command) as client:
+        await client.call("who")
+    assert "/mcp" not in command.log.read_text()
+
+
+@pytest.mark.parametrize("target", ["sdk:mcp", "fast:app"])
+async def test_a_local_server_refuses_foreign_hosts_and_origins(folder: Path, target: str) -> None:
+    """A web page that had its name point here (DNS rebinding) must not get in."""
+    async with (
+        serving(folder, target, "--allowed-host", "mcp.example.com") as command,
+        httpx2.AsyncClient() as http,
+    ):
+
+        async def status(**headers: str) -> int:
+            client = Client(http, command.url)
+            client.headers |= headers
+            return (await client.initialize()).status_code
+
+        assert await status() == 200
+        assert await status(host="mcp.example.com") == 200
+        assert await status(host="evil.example.com") == 421
+        assert await status(origin="http://evil.example.com") == 403
+
+
+# How it ends
+
+
+async def test_an_idle_stream_does_not_keep_it_from_ending(folder: Path) -> None:
+    async with serving(folder, "sdk:mcp") as command, connected(command) as client:
+        async with client.listening() as stream:
+            command.process.terminate()
+            with anyio.fail_after(PATIENCE_SECONDS):
+                text = "".join([part async for part in stream.aiter_text()])
+        assert "retry:" in text
+        with anyio.fail_after(5):  # half of what requests in flight are given
+            assert await command.process.wait() == 0
+
+
+async def test_a_request_in_flight_may_finish(folder: Path) -> None:
+    async with serving(folder, "sdk:mcp") as command, connected(command) as client:
+        answers: list[str] = []
+        flag = folder / "flag"
+
+        async def hold() -> None:
+            answers.append(await client.call("hold", flag=str(flag)))
+
+        async with anyio.create_task_group() as tasks, client.listening() as stream:
+            tasks.start_soon(hold)
+            await until((folder / "flag.held").exists)
+            command.process.terminate()
+            assert [part async for part in stream.aiter_text()]  # it has begun to stop
+            flag.touch()
+        assert answers == ["released"]
+        assert await command.ended() == 0
+
+
+async def test_a_request_that_takes_too_long_is_cut_off(folder: Path) -> None:
+    async with serving(folder, "sdk:mcp", "--drain-seconds", "1") as command, connected(command) as client:
+
+        async def hold() -> None:
+            arguments = {"name": "hold", "arguments": {"flag": str(folder / "never")}}
+            with contextlib.suppress(httpx2.HTTPError):
+                response = await client.post("tools/call", arguments)
+                assert "released" not in response.text
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hold)
+            await until((folder / "never.held").exists)
+            command.process.terminate()
+            assert await command.ended() == 0
+
+
+# Several workers
+
+
+async def workers_that_answer(command: Command, count: int) -> set[str]:
+    """Ask over new connections until that many different processes have answered."""
+    found: set[str] = set()
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while len(found) < count:
+            async with connected(command) as client:
+                found.add(await client.call("who"))
+    return found
+
+
+def is_alive(pid: str) -> bool:
+    """Whether a process runs; one that ended and was not waited for by its new parent does not."""
+    try:
+        stat = Path("/proc", pid, "stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+async def test_workers_share_one_port_and_their_sessions(folder: Path, store: str) -> None:
+    async with serving(folder, "sdk:mcp", "--workers", "2", store=store) as command:
+        assert "replicas  2 processes" in command.said
+        workers = await workers_that_answer(command, 2)
+        async with connected(command) as client:
+            served: set[str] = set()
+            with anyio.fail_after(PATIENCE_SECONDS):
+                while served != workers:
+                    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as client.http:
+                        served.add(await client.call("who"))
+        assert str(command.process.pid) not in workers
+
+
+async def test_a_worker_that_dies_is_replaced(folder: Path, store: str) -> None:
+    async with serving(folder, "sdk:mcp", "--workers", "2", store=store) as command:
+        workers = await workers_that_answer(command, 2)
+        killed = min(workers)
+        os.kill(int(killed), signal.SIGKILL)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(workers - {killed}) < 2:
+                workers |= await workers_that_answer(command, 1)
+        assert f"(process {killed}) ended with SIGKILL; restarting" in command.log.read_text()
+        command.process.terminate()
+        assert await command.ended() == 0
+        assert not any(map(is_alive, workers))
+
+
+async def test_ctrl_c_reaches_parent_and_workers_at_once_and_ends_them(folder: Path, store: str) -> None:
+    async with serving(folder, "sdk:mcp", "--workers", "2", store=store) as command:
+        workers = await workers_that_answer(command, 2)
+        os.killpg(command.process.pid, signal.SIGINT)
+        assert await command.ended() == 0
+        assert not any(map(is_alive, workers))
+        assert "Traceback" not in command.output
+
+
+async def test_workers_do_not_outlive_their_parent(folder: Path, store: str) -> None:
+    async with serving(folder, "sdk:mcp", "--workers", "2", store=store) as command:
+        workers = await workers_that_answer(command, 2)
+        command.process.kill()
+        assert await command.ended() == -signal.SIGKILL
+        await until(lambda: not any(map(is_alive, workers)))
+
+
+# What it refuses
+
+
+async def test_workers_that_cannot_share_their_sessions_are_refused(folder: Path) -> None:
+    for arguments in (["--workers", "2"], ["--workers", "2", "--store", "memory://"]):
+        status, said = await refused(folder, "sdk:mcp", *arguments)
+        assert status == 2
+        assert "memory://" in said
+        assert "redis://" in said
+
+
+async def test_a_taken_port_is_said(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, said = await refused(folder, "sdk:mcp", "--port", port)
+    assert status == 1
+    assert f"--port {port}: Address already in use" in said
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_store_that_cannot_be_reached_is_said_once(folder: Path, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    store = f"redis://user:secret@127.0.0.1:{port}/0?connect_timeout=1"
+    status, said = await refused(folder, "sdk:mcp", "--port", "0", "--workers", workers, store=store)
+    assert status == 1
+    assert said.count("holdfast serve:") == 1
+    assert f"HOLDFAST_STORE: cannot connect to redis://127.0.0.1:{port}/0" in said
+    assert "secret" not in said
+    assert "Traceback" not in said
+
+
+async def test_a_server_whose_own_start_fails_is_named(folder: Path) -> None:
+    text = """
+from contextlib import asynccontextmanager
+from mcp.server import MCPServer
+
+@asynccontextmanager
+async def lifespan(server):
+    raise LookupError("no database")
+    yield
+
+mcp = MCPServer("broken", lifespan=lifespan)
+"""
+    (folder / "broken.py").write_text(text)
+    status, said = await refused(folder, "broken", "--port", "0")
+    assert status == 1
+    assert "the server's own start-up failed: LookupError: no database" in said
+    assert "Traceback" not in said
+    status, said = await refused(folder, "broken", "--port", "0", "--log-level", "debug")
+    assert status == 1
+    assert "Traceback" in said
