@@ -141,6 +141,20 @@ class Call:
             return f"{type(error).__name__}: {error}"
         return "answered"
 
+    async def elicit_with_progress(self) -> str:
+        """Pass on to the caller what the client reports."""
+
+        async def report(progress: float, total: float | None, message: str | None) -> None:
+            await self.session.report_progress(progress)
+
+        result = await self.session.send_request(
+            _elicitation(self.text),
+            ElicitResult,
+            metadata=ServerMessageMetadata(related_request_id=self.request_id),
+            progress_callback=report,
+        )
+        return f"{self.number}:{result.action}"
+
     async def elicit_on_standalone(self) -> str:
         result = await self.session.send_request(_elicitation(self.text), ElicitResult)
         return f"{self.number}:{result.action}:{(result.content or {}).get('name')}"

@@ -32,8 +32,10 @@ async def run_request(
                 response = await _handle(replica, exchange, session, message)
         finally:
             exchange.answered = True
-            with anyio.move_on_after(_FINISH_SECONDS, shield=True):
-                await _finish(outlet, exchange, response or _unanswered(message, running))
+            response = response or _unanswered(message, running)
+            if not outlet.answer_now(response):
+                with anyio.move_on_after(_FINISH_SECONDS, shield=True):
+                    await _finish(outlet, exchange, response)
 
 
 async def _handle(replica: Replica, exchange: HttpExchange, session: Session, message: Request) -> bytes:

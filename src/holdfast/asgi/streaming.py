@@ -57,33 +57,28 @@ class Streaming:
             elif isinstance(outlet, UnloggedStream):
                 await self._serve_unlogged(outlet, facts, http)
         finally:
-            if isinstance(outlet, UnloggedStream):
-                outlet.messages.close()  # nobody takes them any more: the handler must not wait for that
+            outlet.leave()
 
     async def _decide(self, outlet: Outlet) -> None:
-        with anyio.move_on_after(self._options.stream_after_seconds):
-            await outlet.decided.wait()
-        while not outlet.decided.is_set():
+        self._replica.alarms.set(self._options.stream_after_seconds, outlet.attention)
+        await outlet.attention.wait()
+        while not outlet.decided:
+            outlet.attention = anyio.Event()
             try:
                 await outlet.open()
             except (StoreError, SessionGone):
                 # It can still be answered with JSON, as long as the client waits.
-                with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
-                    await outlet.decided.wait()
-            else:
-                await outlet.decided.wait()
+                self._replica.alarms.set(random.uniform(*_STORE_RETRY_SECONDS), outlet.attention)
+            await outlet.attention.wait()
 
     async def _serve_own(self, outlet: LoggedStream, facts: SessionFacts, http: Http) -> None:
         reader, start = outlet.opened()
-        try:
-            tail = self._replica.tail(reader, start)
-            tail.start_live()
-            await _start(http.send, facts.id)
-            if primes(facts.protocol_version):
-                await _write(http.send, self._prime(reader.stream, start))
-            await self._pump(reader, tail, http)
-        finally:
-            self._replica.hub.release(reader)
+        tail = self._replica.tail(reader, start)
+        tail.start_live()
+        await _start(http.send, facts.id)
+        if primes(facts.protocol_version):
+            await _write(http.send, self._prime(reader.stream, start))
+        await self._pump(reader, tail, http)
 
     async def _serve_unlogged(self, outlet: UnloggedStream, facts: SessionFacts, http: Http) -> None:
         await _start(http.send, facts.id)

@@ -28,12 +28,22 @@ class Outlet(Protocol):
     """The stream of one POSTed request, written by the replica that runs its handler.
 
     Until it is opened, the answer may still be plain JSON. Attributes:
-        decided: set once it is clear which it becomes, a stream or JSON.
+        attention: set once it is decided which it becomes, or once that takes long.
+        decided: it is a stream now, or it is answered.
         answer: the response, if it is to be sent as JSON.
     """
 
-    decided: anyio.Event
+    attention: anyio.Event
+    decided: bool
     answer: bytes | None
+
+    def answer_now(self, response: bytes) -> bool:
+        """Answer with JSON, if that needs no waiting. False: `finish` it."""
+        ...
+
+    def leave(self) -> None:
+        """The HTTP response has ended: nobody reads here any more. The handler goes on."""
+        ...
 
     async def open(self) -> None:
         """Make it a stream now."""
@@ -55,13 +65,15 @@ class LoggedStream:
         self.session = session
         self.request_id = request_id
         self.stream = mint_stream_id()
-        self.decided = anyio.Event()
+        self.attention = anyio.Event()
+        self.decided = False
         self.answer: bytes | None = None
         self.start: Position | None = None
         self.reader: Reader | None = None
         self._relay = relay
         self._finished = False
-        self._lock = anyio.Lock()
+        self._left = False
+        self._lock = anyio.Lock(fast_acquire=True)
 
     def opened(self) -> tuple[Reader, Position]:
         """The reader of the POST that carries this stream, and where it starts.
@@ -94,20 +106,39 @@ class LoggedStream:
         async with self._lock:
             if self._finished:
                 return
-            self._finished = True
             if self.start is None:
-                self.answer = response
-                self.decided.set()
-                return
-            await self._append_final(response)
+                self._answer(response)
+            else:
+                self._finished = True
+                await self._append_final(response)
+
+    def answer_now(self, response: bytes) -> bool:
+        """Answer with JSON if the stream is neither open nor being opened."""
+        if self.start is not None or self._lock.locked():
+            return False
+        self._answer(response)
+        return True
+
+    def leave(self) -> None:
+        """Release the reader of the POST that carried this stream."""
+        self._left = True
+        if self.reader is not None:
+            self._relay.hub.release(self.reader)
+
+    def _answer(self, response: bytes) -> None:
+        self._finished = self.decided = True
+        self.answer = response
+        self.attention.set()
 
     async def _open(self) -> None:
         if self.start is None and not self._finished:
             start = await self._relay.log.open_stream(self.session, self.stream, self.request_id)
             # The reader must be there before the first append, so that it is handed every event.
-            self.reader = self._relay.hub.open(self.session, self.stream, self.stream, writes=True)
+            if not self._left:
+                self.reader = self._relay.hub.open(self.session, self.stream, self.stream, writes=True)
             self.start = start
-            self.decided.set()
+            self.decided = True
+            self.attention.set()
 
     async def _append_final(self, response: bytes) -> None:
         try:
@@ -128,7 +159,8 @@ class UnloggedStream:
 
     def __init__(self, relay: "Relay", session: SessionId, *, json_only: bool) -> None:
         self.session = session
-        self.decided = anyio.Event()
+        self.attention = anyio.Event()
+        self.decided = False
         self.answer: bytes | None = None
         self._relay = relay
         self._json_only = json_only
@@ -137,7 +169,8 @@ class UnloggedStream:
     async def open(self) -> None:
         """Make it a stream, unless only JSON may be answered."""
         if not self._json_only:
-            self.decided.set()
+            self.decided = True
+            self.attention.set()
 
     async def emit(self, payload: bytes, *, expects: str | None = None) -> None:
         """Hand a message to the connected client; if it is gone or only JSON may be answered, drop it."""
@@ -150,12 +183,23 @@ class UnloggedStream:
 
     async def finish(self, response: bytes) -> None:
         """Hand the answer to the connected client."""
-        if self.decided.is_set():
+        if not self.answer_now(response):
             await self._hand(response)
-        else:
-            self.answer = response
-            self.decided.set()
+            self._send.close()
+
+    def answer_now(self, response: bytes) -> bool:
+        """Answer with JSON if nothing was sent before."""
+        if self.decided:
+            return False
+        self.answer = response
+        self.decided = True
+        self.attention.set()
         self._send.close()
+        return True
+
+    def leave(self) -> None:
+        """Nobody takes the messages any more: the handler must not wait for that."""
+        self.messages.close()
 
     async def _hand(self, payload: bytes) -> None:
         try:

@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from holdfast.errors import HoldfastError, SessionGone, StoreError
+from holdfast.sessions.alarms import Alarms
 from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.inbox import WaitingRoom, writer_of
 from holdfast.sessions.protocols import Backend, Kernel
@@ -62,6 +63,7 @@ class Replica:
         self.registry = Registry(backend.sessions, max_sessions=max_sessions)
         self.relay = Relay(backend, self.hub)
         self.waiting = WaitingRoom(backend.inbox, self.id)
+        self.alarms = Alarms()
         self.draining = False
         self._tasks: TaskGroup | None = None
         self._jobs: MemoryObjectSendStream[_Job] | None = None
@@ -82,6 +84,7 @@ class Replica:
                 housekeeping.start_soon(self._repeat, self._beat, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS))
                 housekeeping.start_soon(self._repeat, self._keep_house, UPKEEP_SECONDS)
                 housekeeping.start_soon(self._work, queued)
+                housekeeping.start_soon(self.alarms.run)
                 try:
                     async with anyio.create_task_group() as tasks:
                         self._tasks = tasks

@@ -31,8 +31,8 @@ from tests.servers import Flavour, RunningServer, free_port, start_server
 pytestmark = pytest.mark.anyio
 
 PERMISSIONS = (
-    "on >secret ~mcp:* ~{mcp:* resetchannels &mcp:* -@all +evalsha +script|load +hello +auth +ping +subscribe +unsubscribe "
-    "+publish +@read +@write -@dangerous +@hash +@set +@sortedset +@list +@stream +time +unlink"
+    "on >secret ~mcp:* ~{mcp:* resetchannels &mcp:* -@all +@read +@write -@dangerous +evalsha +script|load +hello "
+    "+auth +ping +time +publish +subscribe +unsubscribe"
 )
 """What an operator has to grant. With `+info` on top, lost data is recognised."""
 

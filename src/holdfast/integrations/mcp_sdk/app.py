@@ -141,6 +141,7 @@ def attach(app: Starlette, *, store: str | Backend | None = None, **options: Any
         raise ConfigurationError(
             f"attach: unknown option {unknown[0]!r}, expected one of {', '.join(sorted(_OPTIONS))}"
         )
+    EdgeOptions(**options)  # a wrong value is refused here, not when the application starts
     endpoint = next(_endpoints(app.routes), None)
     if endpoint is None:
         raise ConfigurationError(

@@ -31,9 +31,13 @@ logger = logging.getLogger("holdfast")
 _KEEP_ALIVE_SECONDS: Final = 75
 """Longer than the idle timeout of common balancers: they, not we, must be the ones who close a connection."""
 
+_CLOSING_SECONDS: Final = 1
+"""How long streams that are closed at the deadline may take to end, before uvicorn cancels them."""
+
 _SHUTDOWN_SECONDS: Final = 5.0
 """How long the server's own lifespan may take to end, after the requests have."""
 
+_RETRY_MILLISECONDS: Final = 1000
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
 
 
@@ -71,18 +75,19 @@ async def _serve(options: ServeOptions, store: StoreChoice, surroundings: Surrou
     except ConfigurationError as error:
         raise CliError(str(error)) from error
     beginning = _watch_the_beginning(app)
-    server = _Server(_uvicorn_config(app, options), attached, surroundings, tune=options.gc_tuning)
+    server = _Server(_uvicorn_config(app, options), attached, surroundings, options)
     try:
         with _signals_to(server):
             await server.serve(sockets=surroundings.sockets)
-    except SystemExit as error:
+    except SystemExit:  # newer uvicorns leave this way if the application's start fails, older ones return
         if beginning.failure is None:
             raise
-        raise _why_not_started(beginning.failure, store) from error
     except OSError as error:  # somebody else took the port while we loaded
         raise CliError(
             f"cannot listen on --host {options.host} --port {options.port}: {error.strerror}", status=FAILED
         ) from error
+    if not server.started and beginning.failure is not None:
+        raise _why_not_started(beginning.failure, store)
 
 
 def _uvicorn_config(app: Starlette, options: ServeOptions) -> uvicorn.Config:
@@ -95,7 +100,7 @@ def _uvicorn_config(app: Starlette, options: ServeOptions) -> uvicorn.Config:
         access_log=options.access_log,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=options.drain_seconds,
+        timeout_graceful_shutdown=options.drain_seconds + _CLOSING_SECONDS,
     )
 
 
@@ -103,12 +108,12 @@ class _Server(uvicorn.Server):
     """uvicorn that sends the readers of idle streams away before it waits for open connections to end."""
 
     def __init__(
-        self, config: uvicorn.Config, attached: Attached, surroundings: Surroundings, *, tune: bool
+        self, config: uvicorn.Config, attached: Attached, surroundings: Surroundings, options: ServeOptions
     ) -> None:
         super().__init__(config)
         self._attached = attached
         self._surroundings = surroundings
-        self._tune = tune
+        self._options = options
         self._loop = asyncio.get_running_loop()
 
     @override
@@ -119,7 +124,7 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         if not self.started:
             return
-        if self._tune:
+        if self._options.gc_tuning:
             tune_gc()
         self._surroundings.started()
 
@@ -132,11 +137,22 @@ class _Server(uvicorn.Server):
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        longest = (self.config.timeout_graceful_shutdown or 0) + _SHUTDOWN_SECONDS
+        patience = self._options.drain_seconds
+        deadline = self._loop.call_later(patience, self._close_streams)
+        longest = patience + _CLOSING_SECONDS + _SHUTDOWN_SECONDS
         try:
             await asyncio.wait_for(super().shutdown(sockets), longest)
         except TimeoutError:
             logger.warning("the server's own shutdown takes over %g s: it is cut off", _SHUTDOWN_SECONDS)
+        finally:
+            deadline.cancel()
+
+    def _close_streams(self) -> None:
+        """At the deadline, send clients away from what still runs; elsewhere they learn what became of it."""
+        replica = self._attached.replica
+        if replica is not None and len(replica.running):
+            logger.warning("requests that did not finish in time are cut off: %d", len(replica.running))
+            replica.hub.close(retry_milliseconds=_RETRY_MILLISECONDS)
 
     def _orphaned(self) -> None:
         lifeline = self._surroundings.lifeline

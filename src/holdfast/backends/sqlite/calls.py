@@ -1,0 +1,207 @@
+"""Operations on their way from the event loop to a thread of ours, and back."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeVar
+
+import anyio
+from anyio.lowlevel import current_token
+
+from holdfast.errors import StoreUnavailable
+
+__all__ = ["Call", "Loop", "Worker"]
+
+logger = logging.getLogger("holdfast.backends.sqlite")
+
+C = TypeVar("C")
+T = TypeVar("T")
+
+_JOIN_SECONDS: Final = 10.0
+
+
+class Loop:
+    """The event loop in which a backend was entered, asyncio or trio, for threads to call into."""
+
+    def __init__(self) -> None:
+        token: Any = current_token().native_token
+        # anyio's own `from_thread` waits for the result, and the thread has better things to do.
+        self._post: Callable[..., object] = getattr(token, "call_soon_threadsafe", None) or token.run_sync_soon
+
+    def post(self, function: Callable[..., object], *args: object) -> None:
+        """Call `function` in the event loop, soon. When the loop is no more, nobody is there to be told."""
+        with suppress(RuntimeError):  # trio.RunFinishedError is one, too
+            self._post(function, *args)
+
+
+class Call(Generic[C]):
+    """One operation. Written by the thread until it is finished, read by the event loop afterwards.
+
+    Attributes:
+        run: what to do.
+        undo: what to do if it had a result, and the caller went away before he learned of it.
+        finished: called in the event loop.
+        abandoned: the caller went away: an operation that has not begun is left out.
+    """
+
+    __slots__ = ("abandoned", "done", "error", "finished", "result", "run", "since", "undo")
+
+    def __init__(
+        self,
+        run: Callable[[C], Any],
+        finished: Callable[[], object],
+        *,
+        undo: Callable[[C], object] | None = None,
+    ) -> None:
+        self.run = run
+        self.finished = finished
+        self.undo = undo
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.abandoned = False
+        self.done = False
+        self.since = time.monotonic()
+
+
+class Worker(Generic[C]):
+    """A thread that takes all operations that wait, carries them out together, and reports them together.
+
+    Args:
+        name: of the thread.
+        loop: whose callers wait.
+        carry_out: does a batch, in the thread: sets `result` or `error` of each call. Must not raise.
+        rest: called in the thread when nothing is waiting; returns after how many seconds to call it again.
+        max_waiting: operations that may wait.
+        max_batch: most operations in one batch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loop: Loop,
+        *,
+        carry_out: Callable[[list[Call[C]]], None],
+        rest: Callable[[], float | None],
+        max_waiting: int,
+        max_batch: int,
+    ) -> None:
+        self._loop = loop
+        self._carry_out = carry_out
+        self._rest = rest
+        self._max_waiting = max_waiting
+        self._max_batch = max_batch
+        self._queue: deque[Call[C]] = deque()
+        self._under_way: list[Call[C]] = []
+        self._wake = threading.Event()
+        self._sleeps = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let what waits be done, and end the thread. Blocks, but not for ever."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(_JOIN_SECONDS)
+        if self._thread.is_alive():
+            logger.error("%s did not end within %g s: the disk does not answer", self._thread.name, _JOIN_SECONDS)
+
+    async def call(self, run: Callable[[C], T], *, undo: Callable[[C], object] | None = None) -> T:
+        """Do something in the thread and return its result.
+
+        A caller that is cancelled takes with him what has not begun; what has begun is carried out.
+
+        Raises:
+            StoreUnavailable: too much is waiting, or the backend is closed.
+        """
+        told = anyio.Event()
+        call = Call(run, told.set, undo=undo)
+        self.submit(call)
+        try:
+            await told.wait()
+        except BaseException:
+            call.abandoned = True
+            if call.done:
+                self._regret(call)
+            raise
+        if call.error is not None:
+            raise call.error
+        result: T = call.result
+        return result
+
+    def submit(self, call: Call[C]) -> None:
+        """Queue an operation; raises `StoreUnavailable`."""
+        if self._stopping:
+            raise StoreUnavailable("the backend is closed")
+        if len(self._queue) >= self._max_waiting:
+            raise StoreUnavailable(f"{self._max_waiting} operations are waiting for the disk already")
+        self._queue.append(call)
+        if self._sleeps:
+            self._wake.set()
+
+    def fail_overdue(self, limit_seconds: float) -> None:
+        """Tell callers that have waited for too long; for another thread to call. They were not recalled."""
+        before = time.monotonic() - limit_seconds
+        if any(call.since < before for call in (*self._under_way[:1], *tuple(self._queue)[:1])):
+            self._loop.post(self._give_up, before, limit_seconds)
+
+    def _give_up(self, before: float, limit_seconds: float) -> None:
+        for call in (*self._under_way, *self._queue):
+            if call.since < before and not call.done:
+                call.abandoned = call.done = True
+                call.error = StoreUnavailable(f"the disk has not answered for {limit_seconds:g} s")
+                call.finished()
+
+    def _work(self) -> None:
+        while True:
+            if not self._queue:
+                if self._stopping:
+                    return
+                self._sleep()
+            batch = self._take()
+            if batch:
+                self._under_way = batch
+                self._carry_out(batch)
+                self._under_way = []
+                self._loop.post(self._finish, batch)
+
+    def _sleep(self) -> None:
+        seconds = self._rest()
+        self._sleeps = True
+        # After `_sleeps` is set, whoever submits also wakes: what came before is in the queue by now.
+        if not self._queue and not self._stopping:
+            self._wake.wait(seconds)
+        self._sleeps = False
+        self._wake.clear()
+
+    def _take(self) -> list[Call[C]]:
+        queue = self._queue
+        calls = (queue.popleft() for _ in range(min(len(queue), self._max_batch)))
+        return [call for call in calls if not call.abandoned]
+
+    def _finish(self, batch: list[Call[C]]) -> None:
+        for call in batch:
+            if call.done:
+                continue
+            call.done = True
+            if call.abandoned:
+                self._regret(call)
+            else:
+                call.finished()
+
+    def _regret(self, call: Call[C]) -> None:
+        if call.undo is not None and call.error is None:
+            undo, result = call.undo, call.result
+            call.undo = None
+            if result is not None and not self._stopping:
+                self.submit(Call(undo, _nothing))
+
+
+def _nothing() -> None:
+    """Nobody waits for an undoing."""

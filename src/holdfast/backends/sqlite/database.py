@@ -1,0 +1,168 @@
+"""Opening the file: create it, check it, carry it to the present version."""
+
+import os
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+from holdfast.backends.sqlite import schema
+from holdfast.backends.sqlite.failures import is_busy, store_error
+from holdfast.backends.sqlite.location import check_filesystem
+from holdfast.backends.sqlite.options import SqliteOptions
+from holdfast.errors import ConfigurationError, StoreRefused
+
+__all__ = ["Database", "begin"]
+
+_OPENING: Final = threading.Lock()
+"""POSIX drops all locks of a process on a file when it closes any descriptor of it. `_create` closes one."""
+
+_FIRST_PAUSE: Final = 0.0002
+_LONGEST_PAUSE: Final = 0.005
+
+
+def begin(connection: sqlite3.Connection, wait_seconds: float) -> None:
+    """Start a transaction that may write, as soon as nobody else is in one.
+
+    SQLite's own way of waiting sleeps for up to 100 ms; other processes of ours are done within one or two.
+
+    Raises:
+        sqlite3.OperationalError: somebody held the lock all the time, or it is another failure.
+    """
+    deadline, pause = time.monotonic() + wait_seconds, _FIRST_PAUSE
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= deadline:
+                raise
+        else:
+            return
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+class Database:
+    """One file and how to connect to it. Everything here blocks: call it in a thread."""
+
+    def __init__(self, path: Path, options: SqliteOptions) -> None:
+        self.path: Final = path
+        self.options: Final = options
+
+    def prepare(self) -> None:
+        """Make the file what this release needs.
+
+        Raises:
+            ConfigurationError: it cannot be there.
+            StoreRefused: it is not ours, damaged, read-only, or from a later release.
+            StoreUnavailable: somebody else holds it.
+        """
+        if reason := check_filesystem(self.path):
+            raise ConfigurationError(f"store: {self.path}: {reason}. Use a local disk, or redis://")
+        try:
+            with _OPENING:
+                self._create()
+                connection = self.connect()
+            try:
+                self._check(connection)
+                self._migrate(connection)
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise store_error(error, self.path, self.options.busy_seconds) from error
+
+    def connect(self, *, wait_seconds: float | None = None) -> sqlite3.Connection:
+        """A connection for one thread at a time."""
+        wait = self.options.busy_seconds if wait_seconds is None else wait_seconds
+        connection = sqlite3.connect(
+            self.path, timeout=wait, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            connection.execute(f"PRAGMA synchronous = {self.options.synchronous}")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # `Keeper` does it, see there
+            connection.execute("PRAGMA secure_delete = OFF")  # Debian's default costs a write per deleted page
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute("PRAGMA cache_size = -8000")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def failure(self, error: BaseException) -> BaseException:
+        """`error` as the caller of a backend may see it."""
+        if isinstance(error, sqlite3.Error):
+            return store_error(error, self.path, self.options.busy_seconds)
+        return error
+
+    def _create(self) -> None:
+        """Sessions are nobody else's business: the file is for this user only, from its first byte."""
+        with suppress(FileExistsError):
+            try:
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            except (FileNotFoundError, NotADirectoryError):
+                raise ConfigurationError(
+                    f"store: the folder {self.path.parent} does not exist; create it, or choose another path"
+                ) from None
+            except PermissionError as error:
+                raise StoreRefused(
+                    f"{self.path}: the folder cannot be written by this user ({error.strerror})"
+                ) from error
+            except OSError as error:
+                raise StoreRefused(f"{self.path}: the file cannot be created ({error.strerror})") from error
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Nothing is written before it is certain that the file is ours or empty."""
+        if self.path.is_dir():
+            raise ConfigurationError(f"store: {self.path} is a folder, expected a file")
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        if tables and application != schema.APPLICATION_ID:
+            raise StoreRefused(f"{self.path}: this database belongs to another program; choose another path")
+        self._check_version(connection)
+
+    def _check_version(self, connection: sqlite3.Connection) -> int:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > schema.VERSION:
+            raise StoreRefused(
+                f"{self.path}: the file has version {version}, this release knows versions up to "
+                f"{schema.VERSION}: a later release wrote it. Use that one, or another file"
+            )
+        return int(version)
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only before the first table
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreRefused(f"{self.path}: SQLite cannot use a write-ahead log there (it stays {mode!r})")
+        if self._check_version(connection) == schema.VERSION:
+            return
+        begin(connection, self.options.busy_seconds)
+        try:
+            # Another process may have been faster.
+            for version in range(self._check_version(connection) + 1, schema.VERSION + 1):
+                for statement in _statements(schema.step(version)):
+                    connection.execute(statement)
+            connection.execute(
+                "INSERT OR IGNORE INTO file VALUES (1, ?, ?, 1, 1, 0)", (token_hex(8), token_hex(6))
+            )
+            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _statements(script: str) -> list[str]:
+    """The statements of a script, one by one: `executescript` would end the transaction."""
+    found: list[str] = []
+    rest = ""
+    for line in script.splitlines(keepends=True):
+        rest += line
+        if sqlite3.complete_statement(rest):
+            found.append(rest)
+            rest = ""
+    return found

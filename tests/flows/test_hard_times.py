@@ -1,0 +1,125 @@
+"""What goes wrong at the worst moment, and what is promised all the same."""
+
+from typing import Final
+
+import anyio
+import pytest
+
+from holdfast.errors import StoreUnavailable
+from tests.flows.apps import Stage
+from tests.flows.conftest import Setup, Wired
+from tests.flows.wire import said
+
+PATIENCE_SECONDS: Final = 15.0
+
+
+async def test_an_answer_that_could_not_be_stored_is_stored_when_the_store_is_back(
+    wired: Wired, stage: Stage
+) -> None:
+    """Nobody was connected when it was given: whoever resumes must get it, and not wait for ever."""
+    async with wired() as wire:
+        async with wire.calling("report_and_wait", on=0) as stream:
+            await stream.method("notifications/progress")
+        store = wire.fleet.replicas[0].store
+        stage.mark("go")
+        async with wire.open(on=1, after=stream.last_id) as resumed:
+            await resumed.method("notifications/progress")
+            store.fail("log.*")
+            store.calls.clear()
+            stage.mark("end")
+            with anyio.fail_after(PATIENCE_SECONDS):
+                while "log.append" not in store.calls:
+                    await anyio.sleep(0.01)
+        store.heal()
+        async with wire.open(on=2, after=resumed.last_id) as again:
+            messages = [event.message for event in await again.rest() if event.data]
+        assert "result" in messages[-1] or "error" in messages[-1]
+
+
+async def test_a_quiet_stream_keeps_a_short_lived_session_alive(wired: Wired) -> None:
+    async with wired(ttl_seconds=1.0) as wire, wire.open(on=1) as standalone:
+        await anyio.sleep(2.5)  # the passing of time is what this test is about
+        assert await wire.do("announce", on=0) == "announced"
+        await standalone.method("notifications/tools/list_changed")
+
+
+async def test_a_running_request_keeps_a_short_lived_session_alive(wired: Wired, stage: Stage) -> None:
+    async with wired(ttl_seconds=1.0) as wire, wire.calling("wait", on=0) as stream:
+        await anyio.sleep(2.5)  # the passing of time is what this test is about
+        stage.mark("go")
+        assert said(await stream.result()) == "0:waited"
+        assert await wire.do("echo", "x", on=1) == "1:x"
+
+
+async def test_a_store_that_fails_while_a_stream_is_left_harms_nobody(wired: Wired) -> None:
+    async with wired() as wire:
+        async with wire.open(on=1) as standalone:
+            await standalone.next()
+            wire.fleet.replicas[1].store.fail()
+        wire.fleet.replicas[1].store.heal()
+        assert await wire.do("echo", "x", on=1) == "1:x"
+
+
+@pytest.mark.parametrize("request_id", [7, "7", 2**53 + 1, 'quo"te\\'], ids=repr)
+async def test_the_error_for_a_dead_replicas_request_has_its_very_id(
+    wired: Wired, setup: Setup, request_id: int | str
+) -> None:
+    async with wired() as wire:
+        async with wire.calling("report_and_wait", on=0, id=request_id) as stream:
+            await stream.method("notifications/progress")
+            inner = wire.fleet.replicas[0].store.inner
+            if setup.store == "memory":
+                await wire.fleet.kill(0)
+                await inner.replicas.retire()
+            else:
+                await inner.replicas.retire()  # as if its heartbeat had run out; it may not notice in time
+                await wire.fleet.kill(0)
+        async with wire.open(on=1, after=stream.last_id) as resumed:
+            answer = await resumed.result()
+        assert answer["id"] == request_id
+        assert type(answer["id"]) is type(request_id)
+
+
+async def test_a_replica_taken_for_dead_by_mistake_does_not_answer_twice(wired: Wired, stage: Stage) -> None:
+    """It was only slow: the answer that others gave for it stands, also for the client that stayed with it."""
+    async with wired() as wire, wire.calling("report_and_wait", on=0) as stream:
+        await stream.method("notifications/progress")
+        store = wire.fleet.replicas[0].store
+        store.fail("replicas.beat")
+        await store.inner.replicas.retire()
+        async with wire.open(on=1, after=stream.last_id) as resumed:
+            told = await resumed.result()
+        assert told["error"]["data"]["reason"] == "replica-died"
+        stage.mark("go")
+        stage.mark("end")
+        assert await stream.result() == told
+        async with wire.open(on=2, after=stream.last_id) as again:
+            assert [event for event in await again.rest() if event.data] == []
+
+
+async def test_the_clients_progress_on_a_question_reaches_the_handler(wired: Wired) -> None:
+    async with wired() as wire, wire.calling("elicit_with_progress", "name?", on=0) as stream:
+        question = await stream.method("elicitation/create")
+        token = question["params"]["_meta"]["progressToken"]
+        for n in (1, 2):
+            await wire.notify("notifications/progress", {"progressToken": token, "progress": n}, on=n)
+            heard = await stream.method("notifications/progress")
+            assert heard["params"]["progress"] == n
+        await wire.answer(question, {"action": "accept", "content": {"name": "bob"}}, on=1)
+        assert said(await stream.result()) == "0:accept"
+
+
+async def test_an_emission_that_fails_leaves_the_stream_in_order(wired: Wired, stage: Stage) -> None:
+    async with wired() as wire, wire.calling("report_and_wait", on=0) as stream:
+        await stream.method("notifications/progress")
+        store = wire.fleet.replicas[0].store
+        store.fail("log.append", error=StoreUnavailable)
+        store.calls.clear()
+        stage.mark("go")
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while "log.append" not in store.calls:
+                await anyio.sleep(0.01)
+        store.heal()
+        stage.mark("end")
+        answer = await stream.result()
+        assert "result" in answer or "error" in answer
