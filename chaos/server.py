@@ -1,6 +1,5 @@
 """What the replicas serve: tools whose every message can be told from any other, so that none can hide."""
 
-import hashlib
 import warnings
 from typing import Any
 
@@ -17,14 +16,11 @@ from mcp_types import (
     LoggingMessageNotificationParams,
 )
 
+from chaos.checksum import checksum
+
 warnings.filterwarnings("ignore", category=MCPDeprecationWarning)  # log messages are what this era has
 
 mcp = MCPServer("chaos")
-
-
-def checksum(mark: str, events: int) -> str:
-    """What `count` answers: nobody knows it who does not know how many events there were."""
-    return hashlib.sha256("".join(f"{mark}:{n};" for n in range(1, events + 1)).encode()).hexdigest()[:16]
 
 
 @mcp.tool()

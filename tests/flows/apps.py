@@ -1,6 +1,6 @@
-"""The server of the flow tests, written once and served by the SDK and by FastMCP: one tool that does as it is told."""
+"""The server of the flow tests, once for the SDK and once for FastMCP: one tool that does as it is told."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
@@ -80,7 +80,7 @@ class Call:
     session: ServerSession
     request_id: str
     state: Any
-    levels: "dict[str, LoggingLevel]"
+    levels: dict[str, LoggingLevel]
     close_stream: Callable[[], Awaitable[None]]
     close_standalone: Callable[[], Awaitable[None]] | None = None
 
@@ -127,7 +127,7 @@ class Call:
 
     async def elicit(self) -> str:
         result = await self._ask(_elicitation(self.text), ElicitResult)
-        return f"{self.number}:{result.action}:{(result.content or {}).get('name')}"
+        return f"{self.number}:{result.action}:{_name(result)}"
 
     async def elicit_and_give_up(self) -> str:
         try:
@@ -139,6 +139,16 @@ class Call:
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
             return f"{type(error).__name__}: {error}"
+        return "answered"
+
+    async def report_wait_and_elicit(self) -> str:
+        await self.session.report_progress(1, 3)
+        await self.stage.until("go")
+        try:
+            await self.elicit()
+        except Exception:
+            self.stage.mark("refused")
+            raise
         return "answered"
 
     async def elicit_with_progress(self) -> str:
@@ -157,7 +167,7 @@ class Call:
 
     async def elicit_on_standalone(self) -> str:
         result = await self.session.send_request(_elicitation(self.text), ElicitResult)
-        return f"{self.number}:{result.action}:{(result.content or {}).get('name')}"
+        return f"{self.number}:{result.action}:{_name(result)}"
 
     async def sample(self) -> str:
         message = SamplingMessage(role="user", content=TextContent(text=self.text))
@@ -207,13 +217,17 @@ class Call:
         )
 
 
+def _name(result: ElicitResult) -> object:
+    return result.content.get("name") if result.content else None
+
+
 def _elicitation(message: str) -> ElicitRequest:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
     return ElicitRequest(params=ElicitRequestFormParams(message=message, requested_schema=schema))
 
 
 def _session_id(session: ServerSession) -> str:
-    return str(session._connection.session_id)
+    return str(session._connection.session_id)  # pyright: ignore[reportPrivateUsage]
 
 
 @dataclass
@@ -222,10 +236,10 @@ class _Server:
 
     number: int
     stage: Stage
-    levels: "dict[str, LoggingLevel]" = field(default_factory=dict)
+    levels: dict[str, LoggingLevel] = field(default_factory=dict[str, LoggingLevel])
 
     @asynccontextmanager
-    async def lifespan(self, _server: Any) -> AsyncIterator[dict[str, str]]:
+    async def lifespan(self, _server: Any) -> AsyncGenerator[dict[str, str]]:
         self.stage.lifespans.append(self.number)
         yield {"opened": f"resource of {self.number}"}
 
@@ -245,7 +259,11 @@ def app_factory(
 
     def make(number: int) -> Starlette:
         server = _Server(number, stage)
-        return _sdk_app(server, verifier, options) if framework == "sdk" else _fastmcp_app(server, verifier, options)
+        return (
+            _sdk_app(server, verifier, options)
+            if framework == "sdk"
+            else _fastmcp_app(server, verifier, options)
+        )
 
     return make
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import pytest
+from typing_extensions import override
 
 from holdfast.testing.replicas import Fleet, replicas
 from tests.flows.apps import Framework, Stage, app_factory
@@ -21,6 +22,7 @@ class Setup:
     loop: Literal["asyncio", "trio"] = "asyncio"
     sockets: bool = False
 
+    @override
     def __str__(self) -> str:
         return "-".join([self.store, self.loop, *(["sockets"] if self.sockets else [])])
 

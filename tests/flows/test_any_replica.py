@@ -1,6 +1,7 @@
 """Any request of a session is served by any replica."""
 
 import itertools
+from typing import Any
 
 import anyio
 import pytest
@@ -61,7 +62,7 @@ async def test_progress_arrives_in_order(wired: Wired, framework: Framework) -> 
 
 async def test_concurrent_requests_keep_their_own_streams(wired: Wired, framework: Framework) -> None:
     async with wired(framework) as wire:
-        seen: dict[int, list[dict[str, object]]] = {}
+        seen: dict[int, list[dict[str, Any]]] = {}
 
         async def run(number: int) -> None:
             message = call("count", "5", id=number)
@@ -73,7 +74,7 @@ async def test_concurrent_requests_keep_their_own_streams(wired: Wired, framewor
             for number in range(12):
                 tasks.start_soon(run, number)
     for number, messages in seen.items():
-        assert [m["params"]["progressToken"] for m in messages[:-1]] == [number] * 5  # type: ignore[index]
+        assert [m["params"]["progressToken"] for m in messages[:-1]] == [number] * 5
         assert messages[-1]["id"] == number
 
 
@@ -116,7 +117,11 @@ async def test_ids_of_requests_keep_their_type(wired: Wired) -> None:
 
 async def test_notifications_are_accepted_without_a_body(wired: Wired) -> None:
     async with wired() as wire:
-        for method in ("notifications/initialized", "notifications/roots/list_changed", "notifications/unknown"):
+        for method in (
+            "notifications/initialized",
+            "notifications/roots/list_changed",
+            "notifications/unknown",
+        ):
             response = await wire.notify(method)
             assert (response.status_code, response.content) == (202, b"")
 

@@ -1,6 +1,6 @@
 """`attach` makes the sessions of a finished application shared, and leaves the rest of it as it was."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -115,7 +115,7 @@ async def test_a_mounted_application_is_found() -> None:
         inner = app_factory("sdk")(number)
 
         @asynccontextmanager
-        async def run(_app: Any) -> AsyncIterator[None]:
+        async def run(_app: Any) -> AsyncGenerator[None]:
             async with inner.router.lifespan_context(inner):
                 yield
 
@@ -130,13 +130,13 @@ async def test_a_mounted_application_is_found() -> None:
 async def test_after_the_end_the_original_manager_is_back(framework: Framework) -> None:
     app = app_factory(framework)(0)
     attached = holdfast.attach(app, store="memory://")
-    before = attached._endpoint.session_manager
+    before = attached._endpoint.session_manager  # pyright: ignore[reportPrivateUsage]
     async with lifespan(app):
-        running = attached._endpoint.session_manager
+        running = attached._endpoint.session_manager  # pyright: ignore[reportPrivateUsage]
         assert attached.replica is not None
         assert running is not before
     assert attached.replica is None
-    after = attached._endpoint.session_manager
+    after = attached._endpoint.session_manager  # pyright: ignore[reportPrivateUsage]
     assert after is not running
     assert before in (after, None)
 
@@ -180,7 +180,7 @@ def test_an_application_without_an_endpoint_is_refused(setup: Setup) -> None:
 
 
 def test_an_unknown_option_is_refused_by_name(setup: Setup) -> None:
-    with pytest.raises(holdfast.ConfigurationError, match="'ttl'.*ttl_seconds"):
+    with pytest.raises(holdfast.ConfigurationError, match=r"'ttl'.*ttl_seconds"):
         holdfast.attach(app_factory("sdk")(0), store="memory://", ttl=5)
 
 

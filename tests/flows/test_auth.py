@@ -1,4 +1,4 @@
-"""Two principals cannot touch each other's sessions; who may come in at all is still the application's affair."""
+"""Two principals cannot touch each other's sessions; who may come in is still the application's affair."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -74,11 +74,9 @@ async def test_another_principal_gets_what_an_unknown_session_gets(signed: Signe
         unknown.session = "0" * 48
         for n in (0, 1, 2):
             for method, message in (("POST", call("echo", id=1)), ("GET", None), ("DELETE", None)):
-                answers = []
+                answers: list[tuple[int, bytes]] = []
                 for each in (other, unknown):
-                    response = (
-                        await each.post(message, on=n) if message else await each.send(method, on=n)
-                    )
+                    response = await each.post(message, on=n) if message else await each.send(method, on=n)
                     answers.append((response.status_code, response.content))
                 assert answers[0] == answers[1]
                 assert answers[0][0] == 404

@@ -1,8 +1,9 @@
 """Clients as people use them notice nothing: the SDK's and FastMCP's, each request on another replica."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Protocol, TypeAlias
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import anyio
 import fastmcp
@@ -29,9 +30,11 @@ from mcp_types import (
 )
 from pydantic import FileUrl
 
+from holdfast.sessions.protocols import Backend
 from holdfast.testing.replicas import Fleet
 from tests.flows.apps import Framework, Stage
 from tests.flows.conftest import CLIENTS, Start
+from tests.flows.wire import until
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The (logging|sampling|roots) capability is deprecated"),
@@ -50,7 +53,7 @@ class Caller(Protocol):
     heard: Heard
     logged: "list[str]"
 
-    async def do(self, action: str, text: str = "", progress: "list[float] | None" = None) -> str: ...
+    async def do(self, action: str, text: str = "", steps: "list[float] | None" = None) -> str: ...
 
     async def set_level(self, level: Any) -> None: ...
 
@@ -65,7 +68,7 @@ def _said(result: Any) -> str:
 
 def _logged(data: Any) -> str:
     """FastMCP's servers wrap what they log."""
-    return str(data["msg"] if isinstance(data, dict) else data)
+    return str(cast("dict[str, Any]", data)["msg"] if isinstance(data, dict) else data)
 
 
 class SdkCaller:
@@ -74,24 +77,24 @@ class SdkCaller:
         self.heard: Heard = []
         self.logged: list[str] = []
 
-    async def do(self, action: str, text: str = "", progress: "list[float] | None" = None) -> str:
-        async def note(done: float, total: float | None, message: str | None) -> None:
-            if progress is not None:
-                progress.append(done)
+    async def do(self, action: str, text: str = "", steps: "list[float] | None" = None) -> str:
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            if steps is not None:
+                steps.append(progress)
 
         result = await self.session.call_tool(
             "do",
             {"action": action, "text": text},
-            progress_callback=None if progress is None else note,
+            progress_callback=None if steps is None else note,
         )
         assert isinstance(result, CallToolResult)
         return _said(result)
 
     async def set_level(self, level: Any) -> None:
-        await self.session.set_logging_level(level)
+        await self.session.set_logging_level(level)  # pyright: ignore[reportDeprecated]
 
     async def subscribe(self, uri: str) -> None:
-        await self.session.subscribe_resource(uri)
+        await self.session.subscribe_resource(uri)  # pyright: ignore[reportDeprecated]
 
     async def on_message(self, message: Any) -> None:
         self.heard.append(message)
@@ -112,7 +115,7 @@ class SdkCaller:
 
 
 @asynccontextmanager
-async def sdk_caller(fleet: Fleet) -> AsyncIterator[Caller]:
+async def sdk_caller(fleet: Fleet) -> AsyncGenerator[Caller]:
     caller = SdkCaller()
     async with (
         fleet.client() as http,
@@ -138,10 +141,10 @@ class FastMCPCaller:
         self.heard: Heard = []
         self.logged: list[str] = []
 
-    async def do(self, action: str, text: str = "", progress: "list[float] | None" = None) -> str:
-        async def note(done: float, total: float | None, message: str | None) -> None:
-            if progress is not None:
-                progress.append(done)
+    async def do(self, action: str, text: str = "", steps: "list[float] | None" = None) -> str:
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            if steps is not None:
+                steps.append(progress)
 
         return _said(
             await self.client.call_tool("do", {"action": action, "text": text}, progress_handler=note)
@@ -151,7 +154,7 @@ class FastMCPCaller:
         await self.client.set_logging_level(level)
 
     async def subscribe(self, uri: str) -> None:
-        await self.client.session.subscribe_resource(uri)
+        await self.client.session.subscribe_resource(uri)  # pyright: ignore[reportDeprecated]
 
     async def on_message(self, message: Any) -> None:
         self.heard.append(message)
@@ -167,13 +170,13 @@ class FastMCPCaller:
 
 
 @asynccontextmanager
-async def fastmcp_caller(fleet: Fleet) -> AsyncIterator[Caller]:
+async def fastmcp_caller(fleet: Fleet) -> AsyncGenerator[Caller]:
     caller = FastMCPCaller()
 
-    def make_http(**options: Any) -> httpx2.AsyncClient:
-        return fleet.client(**{name: value for name, value in options.items() if value is not None})
+    def make_http(headers: dict[str, str] | None = None, **_options: Any) -> httpx2.AsyncClient:
+        return fleet.client(headers=headers)
 
-    transport = StreamableHttpTransport(f"{fleet.url}/mcp", httpx_client_factory=make_http)
+    transport = StreamableHttpTransport(f"{fleet.url}/mcp", httpx_client_factory=cast("Any", make_http))
     client = fastmcp.Client(
         transport,
         mode="legacy",
@@ -224,12 +227,6 @@ def connected(start: Start, framework: Framework, connect: Connect) -> Connected
     return run
 
 
-async def _until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not condition():
-            await anyio.sleep(0.01)
-
-
 @each_client
 async def test_tools_are_called_on_all_replicas_in_turn(connected: Connected) -> None:
     async with connected() as (fleet, caller):
@@ -246,7 +243,7 @@ async def test_progress_arrives_in_order(connected: Connected) -> None:
         for _ in range(3):
             progress: list[float] = []
             await caller.do("count", "10", progress)
-            await _until(lambda seen=progress: len(seen) == 10)
+            await until(partial(_has, progress, 10))
             assert progress == list(range(1, 11))
 
 
@@ -272,8 +269,8 @@ async def test_notifications_reach_the_client_from_every_replica(connected: Conn
         for n in range(3):
             await caller.do("announce")
             await caller.do("touch", f"res://{n}")
-        await _until(lambda: len([m for m in caller.heard if isinstance(m, ResourceUpdatedNotification)]) == 3)
-        await _until(lambda: len([m for m in caller.heard if isinstance(m, ToolListChangedNotification)]) == 3)
+        await until(lambda: len([m for m in caller.heard if isinstance(m, ResourceUpdatedNotification)]) == 3)
+        await until(lambda: len([m for m in caller.heard if isinstance(m, ToolListChangedNotification)]) == 3)
 
 
 @each_client
@@ -282,7 +279,7 @@ async def test_the_log_level_is_in_force_on_every_replica(connected: Connected) 
         await caller.set_level("warning")
         for _ in range(3):
             await caller.do("chatter")
-        await _until(lambda: len(caller.logged) >= 6)
+        await until(lambda: len(caller.logged) >= 6)
         assert sorted(line[2:] for line in caller.logged) == ["error"] * 3 + ["warning"] * 3
 
 
@@ -299,7 +296,7 @@ async def test_a_stream_that_was_hung_up_is_resumed_by_the_client(connected: Con
             tasks.start_soon(run)
             await stage.until("hung up")
             gets = len([served for served in fleet.log if served.method == "GET"])
-            await _until(lambda: len([s for s in fleet.log if s.method == "GET"]) > gets or len(progress) > 0)
+            await until(lambda: len([s for s in fleet.log if s.method == "GET"]) > gets or len(progress) > 0)
             stage.mark("go")
         assert answers[0][2:] == "done"
         assert progress == [1, 2]
@@ -322,10 +319,8 @@ async def test_leaving_deletes_the_session(start: Start, framework: Framework, c
             replica = fleet.replicas[1].attached.replica
             assert replica is not None
             assert len(await replica.backend.sessions.list()) == 1
-        await _until(lambda: [served for served in fleet.log if served.method == "DELETE"])
-        with anyio.fail_after(PATIENCE_SECONDS):
-            while await replica.backend.sessions.list():
-                await anyio.sleep(0.01)
+        await until(lambda: [served for served in fleet.log if served.method == "DELETE"])
+        await until(lambda: _empty(replica.backend))
 
 
 @each_client
@@ -353,7 +348,7 @@ async def test_subscriptions_of_a_real_client(start: Start, connect: Connect) ->
         for each in fleet.replicas:
             assert each.attached.replica is not None
             assert await each.attached.replica.relay.send_to_subscribers("res://a", update) == 1
-        await _until(lambda: len([m for m in caller.heard if isinstance(m, ResourceUpdatedNotification)]) == 3)
+        await until(lambda: len([m for m in caller.heard if isinstance(m, ResourceUpdatedNotification)]) == 3)
 
 
 @each_setup
@@ -382,3 +377,11 @@ async def test_a_cancelled_call_is_interrupted_wherever_it_runs(start: Start, st
             tasks.cancel_scope.cancel()
         await stage.until("interrupted")
         assert (await caller.do("echo", "x")).endswith(":x")
+
+
+def _has(items: list[float], number: int) -> bool:
+    return len(items) == number
+
+
+async def _empty(backend: Backend) -> bool:
+    return not await backend.sessions.list()

@@ -1,12 +1,14 @@
 """How requests and sessions end: cancelled, deleted, expired; and what is left of them on other replicas."""
 
+from typing import Any
+
 import anyio
 import pytest
 
 from holdfast.sessions.types import SessionId
 from tests.flows.apps import Framework, Stage
 from tests.flows.conftest import Setup, Start, Wired
-from tests.flows.wire import Wire, call, said
+from tests.flows.wire import ServerEvent, Wire, call, said, until
 
 # Cancelling
 
@@ -64,9 +66,9 @@ async def test_cancelling_what_has_ended_changes_nothing(wired: Wired) -> None:
 
 @pytest.mark.parametrize("options", [{"resumable": "never"}, {"app": {"json_response": True}}])
 async def test_requests_without_a_log_are_cancelled_as_well(
-    wired: Wired, stage: Stage, options: dict[str, object]
+    wired: Wired, stage: Stage, options: dict[str, Any]
 ) -> None:
-    async with wired(**options) as wire:  # type: ignore[arg-type]
+    async with wired(**options) as wire:
         answers: list[int] = []
 
         async def run() -> None:
@@ -96,15 +98,19 @@ async def test_a_deleted_session_is_unknown_everywhere(wired: Wired, framework: 
 async def test_deleting_closes_streams_and_cancels_requests_on_other_replicas(
     wired: Wired, stage: Stage
 ) -> None:
-    async with wired() as wire, wire.open(on=1) as standalone, wire.calling("wait", on=0) as stream:
-        async with wire.calling("report_and_wait", on=2) as other:
-            await other.method("notifications/progress")
-            await stage.until("running")
-            assert await wire.delete(on=1) == 200
-            assert [event for event in await standalone.rest() if event.data] == []
-            assert (await stream.result())["error"]["data"] == {"reason": "session-ended"}
-            assert (await other.result())["error"]["data"] == {"reason": "session-ended"}
-            assert stage.marked("interrupted")
+    async with (
+        wired() as wire,
+        wire.open(on=1) as standalone,
+        wire.calling("wait", on=0) as stream,
+        wire.calling("report_and_wait", on=2) as other,
+    ):
+        await other.method("notifications/progress")
+        await stage.until("running")
+        assert await wire.delete(on=1) == 200
+        assert [event for event in await standalone.rest() if event.data] == []
+        assert (await stream.result())["error"]["data"] == {"reason": "session-ended"}
+        assert (await other.result())["error"]["data"] == {"reason": "session-ended"}
+        assert stage.marked("interrupted")
 
 
 async def test_deleting_ends_a_stream_that_was_resumed_elsewhere(wired: Wired, stage: Stage) -> None:
@@ -148,9 +154,11 @@ async def test_an_idle_session_ends(wired: Wired) -> None:
         assert await wire.do("echo", "x", on=0) == "0:x"
         replica = wire.fleet.replicas[1].attached.replica
         assert replica is not None
-        with anyio.fail_after(10):
-            while wire.session in await replica.backend.sessions.list():
-                await anyio.sleep(0.05)
+
+        async def ended() -> bool:
+            return wire.session not in await replica.backend.sessions.list()
+
+        await until(ended)
         for n in (0, 1, 2):
             assert (await wire.post(call("echo"), on=n)).status_code == 404
 
@@ -214,9 +222,11 @@ async def test_a_replica_that_stops_answers_what_it_was_doing(wired: Wired, stag
     async with wired() as wire, wire.calling("wait", on=0, id="mine") as stream:
         await stream.next()
         await stage.until("running")
+        events: list[ServerEvent] = []
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.fleet.stop, 0)
-            messages = [event.message for event in await stream.rest() if event.data]
+            events += await stream.rest()
+        messages = [event.message for event in events if event.data]
         if not messages:  # it hung up first: the answer is in the log
             async with wire.open(on=1, after=stream.last_id) as resumed:
                 messages = [await resumed.result()]

@@ -1,16 +1,12 @@
 """What goes wrong at the worst moment, and what is promised all the same."""
 
-from typing import Final
-
 import anyio
 import pytest
 
 from holdfast.errors import StoreUnavailable
 from tests.flows.apps import Stage
 from tests.flows.conftest import Setup, Wired
-from tests.flows.wire import said
-
-PATIENCE_SECONDS: Final = 15.0
+from tests.flows.wire import said, until
 
 
 async def test_an_answer_that_could_not_be_stored_is_stored_when_the_store_is_back(
@@ -27,9 +23,7 @@ async def test_an_answer_that_could_not_be_stored_is_stored_when_the_store_is_ba
             store.fail("log.*")
             store.calls.clear()
             stage.mark("end")
-            with anyio.fail_after(PATIENCE_SECONDS):
-                while "log.append" not in store.calls:
-                    await anyio.sleep(0.01)
+            await until(lambda: "log.append" in store.calls)
         store.heal()
         async with wire.open(on=2, after=resumed.last_id) as again:
             messages = [event.message for event in await again.rest() if event.data]
@@ -81,7 +75,7 @@ async def test_the_error_for_a_dead_replicas_request_has_its_very_id(
 
 
 async def test_a_replica_taken_for_dead_by_mistake_does_not_answer_twice(wired: Wired, stage: Stage) -> None:
-    """It was only slow: the answer that others gave for it stands, also for the client that stayed with it."""
+    """It was only slow: the answer that others gave stands, also for the client that stayed with it."""
     async with wired() as wire, wire.calling("report_and_wait", on=0) as stream:
         await stream.method("notifications/progress")
         store = wire.fleet.replicas[0].store
@@ -116,10 +110,46 @@ async def test_an_emission_that_fails_leaves_the_stream_in_order(wired: Wired, s
         store.fail("log.append", error=StoreUnavailable)
         store.calls.clear()
         stage.mark("go")
-        with anyio.fail_after(PATIENCE_SECONDS):
-            while "log.append" not in store.calls:
-                await anyio.sleep(0.01)
+        await until(lambda: "log.append" in store.calls)
         store.heal()
         stage.mark("end")
         answer = await stream.result()
         assert "result" in answer or "error" in answer
+
+
+async def test_a_notification_whose_reply_was_lost_is_delivered_all_the_same(wired: Wired) -> None:
+    """Once, and without waiting for the next one; the reader is on the very replica that appended it."""
+    async with wired() as wire, wire.open(on=0) as standalone:
+        await standalone.next()
+        store = wire.fleet.replicas[0].store
+        store.fail("log.append", carried_out=True)
+        await wire.do("touch", "res://1", on=0)
+        store.heal()
+        message = await standalone.method("notifications/resources/updated")
+        assert message["params"]["uri"] == "res://1"
+        await wire.do("touch", "res://2", on=0)
+        message = await standalone.method("notifications/resources/updated")
+        assert message["params"]["uri"] == "res://2"
+
+
+async def test_an_answer_whose_reply_was_lost_is_given_once(wired: Wired, stage: Stage) -> None:
+    async with wired() as wire, wire.calling("report_and_wait", on=0) as stream:
+        await stream.method("notifications/progress")
+        stage.mark("go")
+        await stream.method("notifications/progress")
+        async with wire.open(on=1, after=stream.last_id) as resumed:
+            wire.fleet.replicas[0].store.fail("log.append", carried_out=True)
+            stage.mark("end")
+            messages = [event.message for event in await resumed.rest() if event.data]
+        assert [message for message in messages if "method" not in message] == messages[-1:]
+
+
+async def test_without_a_log_a_question_to_a_client_that_went_fails_at_once(
+    wired: Wired, stage: Stage
+) -> None:
+    async with wired(resumable="never") as wire:
+        async with wire.calling("report_wait_and_elicit", on=0) as stream:
+            await stream.method("notifications/progress")
+        await until(lambda: not wire.fleet.replicas[0].open_requests)
+        stage.mark("go")
+        await stage.until("refused")

@@ -1,11 +1,14 @@
 """Requests of the server to the client: asked by one replica, answered on another."""
 
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
 import anyio
 import pytest
 
 from tests.flows.apps import Framework, Stage
 from tests.flows.conftest import Wired
-from tests.flows.wire import Wire, call, said
+from tests.flows.wire import Stream, Wire, call, said
 
 ACCEPTED = {"action": "accept", "content": {"name": "bob"}}
 
@@ -37,11 +40,14 @@ async def test_a_question_on_the_standalone_stream_reaches_it_on_any_replica(
     wired: Wired, framework: Framework
 ) -> None:
     """Handler, standalone stream and answer: three replicas."""
-    async with wired(framework) as wire, wire.open(on=1) as standalone:
-        async with wire.calling("elicit_on_standalone", "name?", on=0) as stream:
-            question = await standalone.method("elicitation/create")
-            assert await wire.answer(question, ACCEPTED, on=2) == 202
-            assert said(await stream.result()) == "0:accept:bob"
+    async with (
+        wired(framework) as wire,
+        wire.open(on=1) as standalone,
+        wire.calling("elicit_on_standalone", "name?", on=0) as stream,
+    ):
+        question = await standalone.method("elicitation/create")
+        assert await wire.answer(question, ACCEPTED, on=2) == 202
+        assert said(await stream.result()) == "0:accept:bob"
 
 
 async def test_a_question_waits_for_the_standalone_stream_to_be_opened(wired: Wired) -> None:
@@ -111,35 +117,30 @@ async def test_a_question_on_a_closed_stream_is_seen_by_whoever_resumes_it(wired
 # What must not reach a waiter
 
 
-async def _is_undisturbed(wire: Wire, stream: object, question: dict[str, object]) -> None:
-    from tests.flows.wire import Stream  # noqa: PLC0415
-
-    assert isinstance(stream, Stream)
+async def _is_undisturbed(wire: Wire, stream: Stream, question: dict[str, Any]) -> None:
     assert await wire.answer(question, ACCEPTED, on=1) == 202
     assert said(await stream.result()) == "0:accept:bob"
 
 
-@pytest.mark.parametrize(
-    "forge",
-    [
-        lambda real: real + "x",
-        lambda real: real.partition(".")[0] + ".guess",
-        lambda real: "nobody." + real.partition(".")[2],
-        lambda real: real.partition(".")[2],
-        lambda _real: "1",
-        lambda _real: 1,
-        lambda _real: "",
-        lambda _real: "*",
-        lambda _real: "{" + "x" * 8192 + "}",
-        lambda _real: "é漢🦊\n\x00",
-        lambda _real: "a.b.c",
-    ],
+Forge: TypeAlias = Callable[[str], object]
+
+FORGED: Final[tuple[Forge, ...]] = (
+    lambda real: real + "x",
+    lambda real: real.partition(".")[0] + ".guess",
+    lambda real: "nobody." + real.partition(".")[2],
+    lambda real: real.partition(".")[2],
+    lambda _real: "1",
+    lambda _real: 1,
+    lambda _real: "",
+    lambda _real: "*",
+    lambda _real: "{" + "x" * 8192 + "}",
+    lambda _real: "é漢🦊\n\x00",
+    lambda _real: "a.b.c",
 )
-async def test_a_forged_answer_is_accepted_and_changes_nothing(
-    wired: Wired,
-    forge: "object",
-) -> None:
-    assert callable(forge)
+
+
+@pytest.mark.parametrize("forge", FORGED)
+async def test_a_forged_answer_is_accepted_and_changes_nothing(wired: Wired, forge: Forge) -> None:
     async with wired() as wire, wire.calling("elicit", "name?", on=0) as stream:
         question = await stream.method("elicitation/create")
         evil = {"action": "accept", "content": {"name": "mallory"}}

@@ -96,7 +96,9 @@ async def test_a_handler_can_hang_up_and_the_client_comes_back_elsewhere(
         assert said(messages[-1]) == "0:done"
 
 
-async def test_a_handler_can_hang_up_on_a_stream_that_was_resumed_elsewhere(wired: Wired, stage: Stage) -> None:
+async def test_a_handler_can_hang_up_on_a_stream_that_was_resumed_elsewhere(
+    wired: Wired, stage: Stage
+) -> None:
     async with wired() as wire:
         async with wire.calling("report_and_wait", on=0) as stream:
             await stream.method("notifications/progress")
@@ -155,13 +157,15 @@ async def test_ids_of_one_stream_grow_and_are_never_used_twice(wired: Wired) -> 
 
 
 async def test_auto_makes_a_stream_of_what_takes_long(wired: Wired, stage: Stage) -> None:
-    async with wired(resumable="auto", stream_after_seconds=0.05) as wire:
-        async with wire.calling("wait", on=0, progress=False) as stream:
-            priming = await stream.next()
-            assert priming is not None
-            assert priming.id
-            stage.mark("go")
-            assert said(await stream.result()) == "0:waited"
+    async with (
+        wired(resumable="auto", stream_after_seconds=0.05) as wire,
+        wire.calling("wait", on=0, progress=False) as stream,
+    ):
+        priming = await stream.next()
+        assert priming is not None
+        assert priming.id
+        stage.mark("go")
+        assert said(await stream.result()) == "0:waited"
 
 
 async def test_auto_answers_with_json_what_is_quick(wired: Wired, framework: Framework) -> None:
@@ -232,24 +236,27 @@ async def test_the_default_answers_quick_calls_without_an_append(wired: Wired) -
 
 async def test_retry_is_what_was_chosen(wired: Wired) -> None:
     async with wired(retry_milliseconds=77) as wire, wire.calling("count", "1") as stream:
-        assert [event.retry for event in await stream.rest()][0] == 77
+        assert (await stream.rest())[0].retry == 77
 
 
 async def test_a_silent_stream_is_kept_alive_by_comments(wired: Wired, stage: Stage) -> None:
-    async with wired(keepalive_seconds=0.05) as wire:
-        async with wire.calling("wait", on=0) as stream, wire.open(on=1) as standalone:
-            for each in (stream, standalone):
-                comments = 0
-                while comments < 3:
-                    event = await each.next()
-                    assert event is not None
-                    comments += event.comment is not None
-            async with wire.open(on=2, after=stream.last_id) as resumed:
-                event = await resumed.next()
-                while event is not None and event.comment is None:
-                    event = await resumed.next()
+    async with (
+        wired(keepalive_seconds=0.05) as wire,
+        wire.calling("wait", on=0) as stream,
+        wire.open(on=1) as standalone,
+    ):
+        for each in (stream, standalone):
+            comments = 0
+            while comments < 3:
+                event = await each.next()
                 assert event is not None
-            stage.mark("go")
+                comments += event.comment is not None
+        async with wire.open(on=2, after=stream.last_id) as resumed:
+            event = await resumed.next()
+            while event is not None and event.comment is None:
+                event = await resumed.next()
+            assert event is not None
+        stage.mark("go")
 
 
 async def test_a_stream_with_many_events_is_replayed_whole(wired: Wired) -> None:

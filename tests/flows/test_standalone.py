@@ -11,7 +11,9 @@ CHANGED = "notifications/tools/list_changed"
 UPDATED = "notifications/resources/updated"
 
 
-async def test_a_notification_reaches_the_stream_on_another_replica(wired: Wired, framework: Framework) -> None:
+async def test_a_notification_reaches_the_stream_on_another_replica(
+    wired: Wired, framework: Framework
+) -> None:
     async with wired(framework) as wire, wire.open(on=2) as standalone:
         assert standalone.status == 200
         assert await wire.do("announce", on=0) == "announced"
@@ -39,16 +41,19 @@ async def test_a_later_get_begins_at_the_present(wired: Wired) -> None:
 
 
 async def test_a_later_get_brings_the_questions_that_still_wait(wired: Wired) -> None:
-    async with wired() as wire, wire.open(on=1) as first:
-        async with wire.calling("elicit_on_standalone", "name?", on=0) as stream:
-            question = await first.method("elicitation/create")
-            async with wire.open(on=2) as second:
-                again = await second.method("elicitation/create")
-                assert again == question
-                await wire.answer(question, {"action": "accept", "content": {"name": "bob"}}, on=1)
-                assert said(await stream.result()) == "0:accept:bob"
-                await wire.do("announce", on=0)
-                await second.method(CHANGED)
+    async with (
+        wired() as wire,
+        wire.open(on=1) as first,
+        wire.calling("elicit_on_standalone", "name?", on=0) as stream,
+    ):
+        question = await first.method("elicitation/create")
+        async with wire.open(on=2) as second:
+            again = await second.method("elicitation/create")
+            assert again == question
+            await wire.answer(question, {"action": "accept", "content": {"name": "bob"}}, on=1)
+            assert said(await stream.result()) == "0:accept:bob"
+            await wire.do("announce", on=0)
+            await second.method(CHANGED)
 
 
 async def test_a_get_with_an_id_goes_on_behind_it(wired: Wired, framework: Framework) -> None:
@@ -79,14 +84,13 @@ async def test_the_stream_is_primed_so_that_nothing_is_lost_from_its_first_momen
 @pytest.mark.parametrize("second", [1, 2])
 async def test_the_newest_get_wins(wired: Wired, second: int) -> None:
     """On the same replica and on another one; the displaced one is told to stay away for long."""
-    async with wired() as wire, wire.open(on=1) as old:
-        async with wire.open(on=second) as new:
-            assert new.status == 200
-            left = await old.rest()
-            assert left[-1].retry is not None
-            assert left[-1].retry >= 10_000
-            await wire.do("announce", on=0)
-            await new.method(CHANGED)
+    async with wired() as wire, wire.open(on=1) as old, wire.open(on=second) as new:
+        assert new.status == 200
+        left = await old.rest()
+        assert left[-1].retry is not None
+        assert left[-1].retry >= 10_000
+        await wire.do("announce", on=0)
+        await new.method(CHANGED)
 
 
 async def test_two_clients_do_not_evict_each_other_at_once(wired: Wired) -> None:

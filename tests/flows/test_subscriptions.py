@@ -1,12 +1,10 @@
 """`resources/subscribe` is remembered for all replicas."""
 
-import anyio
-
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.types import SessionId
 from tests.flows.conftest import Wired
-from tests.flows.wire import Wire
+from tests.flows.wire import Wire, until
 
 UPDATED = b'{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"res://a"}}'
 CHANGED = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
@@ -82,9 +80,11 @@ async def test_subscriptions_expire_with_their_session(wired: Wired) -> None:
     async with wired(ttl_seconds=0.4) as wire:
         await wire.request("resources/subscribe", {"uri": "res://a"}, on=0)
         backend = replica_of(wire, 1).backend
-        with anyio.fail_after(10):
-            while await subscribers(backend, "res://a"):
-                await anyio.sleep(0.05)
+
+        async def expired() -> bool:
+            return not await subscribers(backend, "res://a")
+
+        await until(expired)
 
 
 async def test_a_subscriber_that_is_gone_is_forgotten_in_passing(wired: Wired) -> None:

@@ -4,11 +4,12 @@ Whatever it is, the session that it was sent in goes on.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
+from typing_extensions import override
 
 from holdfast.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.event_id import decode_event_id, encode_event_id
@@ -33,9 +34,10 @@ class Case:
     code: int = INVALID_REQUEST
     method: str = "POST"
     body: bytes = PING
-    headers: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
+    headers: dict[str, Any] = field(default_factory=dict[str, Any])
     answer_headers: dict[str, str] = field(default_factory=dict[str, str])
 
+    @override
     def __str__(self) -> str:
         return self.name
 
@@ -122,7 +124,7 @@ async def test_what_gets_what(wired: Wired, case: Case) -> None:
     ],
     ids=str,
 )
-async def test_what_is_as_good_is_accepted(wired: Wired, headers: dict[str, str]) -> None:
+async def test_what_is_as_good_is_accepted(wired: Wired, headers: dict[str, Any]) -> None:
     async with wired() as wire:
         assert (await wire.send("POST", PING, **headers)).status_code == 200
 
@@ -133,7 +135,7 @@ async def test_a_body_over_the_limit_gets_413(wired: Wired) -> None:
         big = json.dumps(call("echo", "x" * 1000)).encode()
         assert (await wire.send("POST", big)).status_code == 413
 
-        async def pieces() -> Any:
+        async def pieces() -> AsyncIterator[bytes]:
             yield big[:500]
             yield big[500:]
 

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +12,7 @@ import httpx2
 
 from holdfast.testing.replicas import Fleet
 
-__all__ = ["PATIENCE_SECONDS", "ServerEvent", "Stream", "Wire", "call"]
+__all__ = ["PATIENCE_SECONDS", "ServerEvent", "Stream", "Wire", "call", "payload", "said", "until"]
 
 PATIENCE_SECONDS: Final = 10.0
 ACCEPT: Final = "application/json, text/event-stream"
@@ -108,7 +108,7 @@ class Wire:
         self.session: str | None = None
         self.initialized: dict[str, Any] = {}
 
-    async def initialize(self, on: int | None = None, **headers: str) -> dict[str, Any]:
+    async def initialize(self, on: int | None = None, **headers: Any) -> dict[str, Any]:
         """Open the session."""
         params = {
             "protocolVersion": self.version,
@@ -124,7 +124,7 @@ class Wire:
         assert told.status_code == 202
         return self.initialized
 
-    def headers(self, **changes: str | None) -> dict[str, str]:
+    def headers(self, **changes: Any) -> dict[str, str]:
         """The headers of a request of this session; None leaves one out."""
         given: dict[str, str | None] = {
             "accept": ACCEPT,
@@ -145,7 +145,7 @@ class Wire:
         *,
         on: int | None = None,
         raw_headers: "list[tuple[bytes, bytes]] | None" = None,
-        **headers: str | None,
+        **headers: Any,
     ) -> httpx2.Response:
         """One HTTP request, answered whole."""
         extensions = {} if on is None else {"replica": on}
@@ -156,12 +156,12 @@ class Wire:
                 method, self.path, content=body, headers=sent, extensions=extensions
             )
 
-    async def post(self, message: Any, *, on: int | None = None, **headers: str | None) -> httpx2.Response:
+    async def post(self, message: Any, *, on: int | None = None, **headers: Any) -> httpx2.Response:
         """POST one message, and take the whole answer."""
         return await self.send("POST", json.dumps(message).encode(), on=on, **headers)
 
     async def notify(
-        self, method: str, params: dict[str, Any] | None = None, *, on: int | None = None, **headers: str
+        self, method: str, params: dict[str, Any] | None = None, *, on: int | None = None, **headers: Any
     ) -> httpx2.Response:
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
         return await self.post(message | ({"params": params} if params else {}), on=on, **headers)
@@ -173,10 +173,15 @@ class Wire:
         *,
         on: int | None = None,
         id: int | str | None = None,  # noqa: A002 - its name in the protocol
-        **headers: str | None,
+        **headers: Any,
     ) -> dict[str, Any]:
         """One request, and the response to it, as JSON or as the last event of a stream."""
-        message = {"jsonrpc": "2.0", "id": next(_ids) if id is None else id, "method": method, "params": params or {}}
+        message = {
+            "jsonrpc": "2.0",
+            "id": next(_ids) if id is None else id,
+            "method": method,
+            "params": params or {},
+        }
         response = await self.post(message, on=on, **headers)
         assert response.status_code == 200, (response.status_code, response.text)
         return payload(response)
@@ -186,17 +191,21 @@ class Wire:
         answer = await self.request("tools/call", _arguments(action, text), on=on)
         return said(answer)
 
-    async def answer(self, request: dict[str, Any], result: Any, *, on: int | None = None, **headers: str) -> int:
+    async def answer(
+        self, request: dict[str, Any], result: Any, *, on: int | None = None, **headers: Any
+    ) -> int:
         """Answer a request of the server; the status."""
-        response = await self.post({"jsonrpc": "2.0", "id": request["id"], "result": result}, on=on, **headers)
+        response = await self.post(
+            {"jsonrpc": "2.0", "id": request["id"], "result": result}, on=on, **headers
+        )
         return response.status_code
 
-    async def delete(self, *, on: int | None = None, **headers: str | None) -> int:
+    async def delete(self, *, on: int | None = None, **headers: Any) -> int:
         return (await self.send("DELETE", on=on, **headers)).status_code
 
     @asynccontextmanager
     async def open(
-        self, message: Any = None, *, on: int | None = None, after: str | None = None, **headers: str | None
+        self, message: Any = None, *, on: int | None = None, after: str | None = None, **headers: Any
     ) -> AsyncGenerator[Stream, None]:
         """An answer that is read while it is written: of a POST with a message, of a GET without one."""
         extensions = {} if on is None else {"replica": on}
@@ -211,7 +220,7 @@ class Wire:
                 yield Stream(response, chunks)
             finally:
                 with anyio.CancelScope(shield=True):
-                    await chunks.aclose()  # type: ignore[attr-defined] # it is an async generator
+                    await chunks.aclose()
 
     @asynccontextmanager
     async def calling(
@@ -222,13 +231,23 @@ class Wire:
         on: int | None = None,
         id: int | str | None = None,  # noqa: A002 - its name in the protocol
         progress: bool = True,
-        **headers: str | None,
+        **headers: Any,
     ) -> AsyncGenerator[Stream, None]:
         """A call of the tool whose answer is a stream."""
         async with self.open(call(action, text, id=id, progress=progress), on=on, **headers) as stream:
             assert stream.status == 200
             assert stream.headers["content-type"] == "text/event-stream"
             yield stream
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return once a condition holds, which may be an awaitable; within a bound."""
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while True:
+            holds = condition()
+            if await holds if isinstance(holds, Awaitable) else holds:
+                return
+            await anyio.sleep(0.01)
 
 
 def call(
@@ -240,7 +259,12 @@ def call(
 ) -> dict[str, Any]:
     """A call of the tool as a message."""
     params = _arguments(action, text) | ({"_meta": {"progressToken": "p"}} if progress else {})
-    return {"jsonrpc": "2.0", "id": next(_ids) if id is None else id, "method": "tools/call", "params": params}
+    return {
+        "jsonrpc": "2.0",
+        "id": next(_ids) if id is None else id,
+        "method": "tools/call",
+        "params": params,
+    }
 
 
 def said(answer: dict[str, Any]) -> str:
@@ -273,4 +297,6 @@ def _parse(block: str) -> ServerEvent:
         else:
             fields[name] = value.removeprefix(" ")
     retry = fields.get("retry")
-    return ServerEvent(fields.get("data", ""), fields.get("id"), None if retry is None else int(retry), comment)
+    return ServerEvent(
+        fields.get("data", ""), fields.get("id"), None if retry is None else int(retry), comment
+    )

@@ -1,6 +1,7 @@
 """Running the handler of one POSTed request, to the one answer that it always gets."""
 
 import logging
+import random
 from typing import Final
 
 import anyio
@@ -8,10 +9,10 @@ import anyio
 from holdfast.asgi.exchange import HttpExchange
 from holdfast.asgi.jsonrpc import INTERNAL_ERROR, REQUEST_CANCELLED, Request, encode_error
 from holdfast.errors import HoldfastError, StoreError
-from holdfast.sessions.relay import Outlet
+from holdfast.sessions.relay import LoggedStream, Outlet
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.running import RunningRequest
-from holdfast.sessions.types import Session, SessionFacts, shorten
+from holdfast.sessions.types import Session, SessionFacts
 
 __all__ = ["run_request"]
 
@@ -19,6 +20,8 @@ logger = logging.getLogger("holdfast")
 
 _FINISH_SECONDS: Final = 10.0
 """How long the answer may take to be stored. It is not cancelled with the handler."""
+
+_FINISH_AGAIN_SECONDS: Final = (0.5, 1.5)
 
 
 async def run_request(
@@ -34,8 +37,7 @@ async def run_request(
             exchange.answered = True
             response = response or _unanswered(message, running)
             if not outlet.answer_now(response):
-                with anyio.move_on_after(_FINISH_SECONDS, shield=True):
-                    await _finish(outlet, exchange, response)
+                await _finish(replica, outlet, response)
 
 
 async def _handle(replica: Replica, exchange: HttpExchange, session: Session, message: Request) -> bytes:
@@ -76,8 +78,30 @@ def _unanswered(message: Request, running: RunningRequest) -> bytes:
     return encode_error(message.id, INTERNAL_ERROR, "The server is shutting down", data)
 
 
-async def _finish(outlet: Outlet, exchange: HttpExchange, response: bytes) -> None:
-    try:
-        await outlet.finish(response)
-    except HoldfastError as error:
-        logger.warning("answer of session %s could not be stored: %s", shorten(exchange.session), error)
+async def _finish(replica: Replica, outlet: Outlet, response: bytes) -> None:
+    with anyio.move_on_after(_FINISH_SECONDS, shield=True):
+        try:
+            await outlet.finish(response)
+        except StoreError as error:
+            logger.warning("an answer could not be stored, will be tried again: %s", error)
+        except HoldfastError as error:
+            logger.info("an answer was not stored: %s", error)
+            return
+        else:
+            return
+    if isinstance(outlet, LoggedStream) and not replica.ending:
+        replica.start(_finish_late, outlet, response)
+
+
+async def _finish_late(outlet: LoggedStream, response: bytes) -> None:
+    """Whoever resumes the stream must find its end. Until it is stored, or the session is gone."""
+    while True:
+        await anyio.sleep(random.uniform(*_FINISH_AGAIN_SECONDS))
+        try:
+            with anyio.fail_after(_FINISH_SECONDS):
+                await outlet.finish_late(response)
+        except (StoreError, TimeoutError):
+            continue
+        except HoldfastError:
+            pass
+        return

@@ -10,7 +10,9 @@ KEEPALIVE: Final = b": keepalive\n\n"
 
 def frame(payload: bytes, event_id: str | None = None) -> bytes:
     """One message. Without an id the client's cursor stays where it is."""
-    data = payload if b"\n" not in payload else payload.replace(b"\r", b"").replace(b"\n", b"\ndata: ")
+    data = payload
+    if b"\n" in payload or b"\r" in payload:  # only as blanks between tokens: JSON escapes them in texts
+        data = payload.replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
     if event_id is None:
         return b"event: message\ndata: " + data + b"\n\n"
     return b"id: " + event_id.encode() + b"\nevent: message\ndata: " + data + b"\n\n"

@@ -29,6 +29,7 @@ _DISPLACED_RETRY_MILLISECONDS: Final = 30_000
 
 _STORE_RETRY_SECONDS: Final = (0.2, 1.0)
 _CLAIM_PATIENCE_SECONDS: Final = 10.0
+_LAST_WORDS_SECONDS: Final = 10.0
 _LONGEST_EVENT_ID: Final = 128
 """No id of ours is that long, so what is cut off here does not make a foreign one ours."""
 
@@ -177,17 +178,19 @@ class Streaming:
                         return
                     await _write_all(send, map(sse.frame, self._bridge(lost, reader.stream, tail)))
                 except StoreError:
-                    await anyio.sleep(random.uniform(*_STORE_RETRY_SECONDS))
+                    with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
+                        await reader.wait()
                 except (SessionGone, StreamUnknown):
+                    await _last_words(reader, send)
                     return
             if silence.cancelled_caught:
                 await _write(send, sse.KEEPALIVE)
             await _write_all(send, [self._frame(event) for event in events])
             final_sent = final_sent or any(event.final for event in events)
-            if reader.unlogged:
+            if reader.unlogged and not final_sent:
                 await _write_all(send, map(sse.frame, reader.unlogged))
                 return
-        if tail.ended and not final_sent:
+        if tail.ended and tail.restarted and not final_sent:  # else the client has had it
             await _write(send, sse.frame(self._answer_lost(tail)))
 
     def _answer_lost(self, tail: Tail) -> bytes:
@@ -220,6 +223,14 @@ def _decode(last_event_id: bytes) -> tuple[StreamId, Position]:
         return decode_event_id(last_event_id[:_LONGEST_EVENT_ID].decode("ascii"))
     except ValueError:
         raise Refusal(400, "Bad Request: Last-Event-ID is not an event id of this server") from None
+
+
+async def _last_words(reader: Reader, send: Send) -> None:
+    """The session is gone: the handler of this very stream is being told so, and its answer is still sent."""
+    with anyio.move_on_after(_LAST_WORDS_SECONDS if reader.writes else 0):
+        while not (reader.unlogged or reader.closed):
+            await reader.wait()
+    await _write_all(send, map(sse.frame, reader.unlogged))
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -55,8 +55,7 @@ class Registry:
         session = SessionId(session)
         facts = self._facts.get(session)
         found = await self._store.find(session, owner=owner, with_facts=facts is None)
-        if found is None:
-            self._facts.pop(session, None)
+        if found is None:  # what is cached stays: it may be a stranger who asks for a living session
             raise SessionGone("no such session")
         facts = facts or found.facts
         if facts is None:

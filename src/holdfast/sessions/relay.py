@@ -110,7 +110,11 @@ class LoggedStream:
                 self._answer(response)
             else:
                 self._finished = True
-                await self._append_final(response)
+                try:
+                    await self._append_final(response)
+                except BaseException:
+                    self._relay.hub.hand_unlogged(self.session, self.stream, response)
+                    raise
 
     def answer_now(self, response: bytes) -> bool:
         """Answer with JSON if the stream is neither open nor being opened."""
@@ -140,15 +144,17 @@ class LoggedStream:
             self.decided = True
             self.attention.set()
 
+    async def finish_late(self, response: bytes) -> None:
+        """Try again to store an answer that could not be stored."""
+        async with self._lock:
+            await self._append_final(response)
+
     async def _append_final(self, response: bytes) -> None:
         try:
             await self._append(response, final=True)
         except StreamClosed:
             # Another replica took this one for dead and answered in its place: that answer stands.
             self._relay.hub.wake(self.session)
-        except BaseException:
-            self._relay.hub.hand_unlogged(self.session, self.stream, response)
-            raise
 
     async def _append(self, payload: bytes, *, final: bool = False, expects: str | None = None) -> None:
         await self._relay.append(self.session, self.stream, payload, final=final, expects=expects)
@@ -164,6 +170,7 @@ class UnloggedStream:
         self.answer: bytes | None = None
         self._relay = relay
         self._json_only = json_only
+        self._left = False
         self._send, self.messages = anyio.create_memory_object_stream[bytes](_LOCAL_BUFFER)
 
     async def open(self) -> None:
@@ -177,6 +184,8 @@ class UnloggedStream:
         if self._json_only or self.answer is not None:
             return
         if expects is not None:
+            if self._left:
+                raise StreamError("the client has gone, and this stream cannot be resumed")
             await self._relay.backend.inbox.expect(self.session, expects)
         await self.open()
         await self._hand(payload)
@@ -199,6 +208,7 @@ class UnloggedStream:
 
     def leave(self) -> None:
         """Nobody takes the messages any more: the handler must not wait for that."""
+        self._left = True
         self.messages.close()
 
     async def _hand(self, payload: bytes) -> None:
@@ -232,7 +242,14 @@ class Relay:
         Callers see to it that one stream has one append under way in this process.
         """
         key = AppendKey(self.backend.replica, next(self._counter))
-        event = await self.log.append(session, stream, payload, key=key, final=final, expects=expects)
+        try:
+            event = await self.log.append(session, stream, payload, key=key, final=final, expects=expects)
+        except (SessionGone, StreamError):
+            raise
+        except BaseException:
+            # It may be stored all the same, and the store does not wake the replica that appends.
+            self.hub.wake(session)
+            raise
         self.hub.hand(session, event)
         return event
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -54,7 +55,15 @@ _Job: TypeAlias = Callable[[], Awaitable[None]]
 class Replica:
     """What this process does for the sessions of the fleet."""
 
-    def __init__(self, backend: Backend, kernel: Kernel, *, max_sessions: int | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        kernel: Kernel,
+        *,
+        max_sessions: int | None = None,
+        ttl_seconds: float = math.inf,
+    ) -> None:
+        """Take part through `backend`; sessions opened here live `ttl_seconds` without activity."""
         self.backend = backend
         self.kernel = kernel
         self.id = backend.replica
@@ -68,6 +77,11 @@ class Replica:
         self._tasks: TaskGroup | None = None
         self._jobs: MemoryObjectSendStream[_Job] | None = None
         self._alive_until: dict[ReplicaId, float] = {}
+        # Sessions that live shorter than usual are looked after more often.
+        self._upkeep_seconds = (
+            min(UPKEEP_SECONDS[0], ttl_seconds / 4),
+            min(UPKEEP_SECONDS[1], ttl_seconds / 3),
+        )
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None, None]:
@@ -82,7 +96,7 @@ class Replica:
             stack.enter_context(queued)
             async with anyio.create_task_group() as housekeeping:
                 housekeeping.start_soon(self._repeat, self._beat, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS))
-                housekeeping.start_soon(self._repeat, self._keep_house, UPKEEP_SECONDS)
+                housekeeping.start_soon(self._repeat, self._keep_house, self._upkeep_seconds)
                 housekeeping.start_soon(self._work, queued)
                 housekeeping.start_soon(self.alarms.run)
                 try:
@@ -98,6 +112,11 @@ class Replica:
                     self.hub.close()
                     housekeeping.cancel_scope.cancel()
                     await self._leave()
+
+    @property
+    def ending(self) -> bool:
+        """Whether no task can be started: not yet, or not any more."""
+        return self._tasks is None
 
     def start(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
         """Run a task that belongs to this replica and ends with it.

@@ -39,6 +39,7 @@ class Tail:
         """
         self.cursor = cursor
         self.ended = False
+        self.restarted = False
         self.stream: StreamState | None = None
         self._log = log
         self._reader = reader
@@ -49,6 +50,7 @@ class Tail:
     def restart(self, cursor: Position) -> None:
         """Go on from another place, after the cursor was lost."""
         self.cursor = cursor
+        self.restarted = True
         self._stale = True
 
     def start_live(self) -> None:

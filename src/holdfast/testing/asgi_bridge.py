@@ -1,21 +1,21 @@
-"""HTTP without sockets: requests of an httpx2 client go straight into ASGI applications, and answers stream back.
+"""HTTP without sockets: requests of an httpx2 client go straight into ASGI applications.
 
 Unlike the transport that comes with the client, this one hands over every piece of an answer when it is sent,
 tells the application when the client goes away, and runs on asyncio and on trio.
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
 import anyio
 import anyio.lowlevel
 import httpx2
-from anyio.abc import ObjectReceiveStream, ObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from typing_extensions import override
 
-__all__ = ["AsgiApp", "Bridge", "Message", "Receive", "Send", "lifespan"]
+__all__ = ["AsgiApp", "Bridge", "Message", "Receive", "Send", "Start", "lifespan"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
-Start: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
+Start: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 
 _BUFFERED_CHUNKS: Final = 64
 """What an application may send ahead of a client that does not read; then it waits, as behind a socket."""
@@ -62,8 +62,8 @@ class _Exchange:
         self._started = anyio.Event()
         self._gone = anyio.Event()
         self._complete = False
-        self._send_chunk: ObjectSendStream[bytes]
-        self._chunks: ObjectReceiveStream[bytes]
+        self._send_chunk: MemoryObjectSendStream[bytes]
+        self._chunks: MemoryObjectReceiveStream[bytes]
         self._send_chunk, self._chunks = anyio.create_memory_object_stream[bytes](_BUFFERED_CHUNKS)
 
     async def run(self, app: AsgiApp) -> None:

@@ -45,6 +45,7 @@ class FaultyBackend(Backend):
         self.calls: list[str] = []
         self._patterns: tuple[str, ...] = ()
         self._error: Callable[[str], StoreError] = StoreUnavailable
+        self._carried_out = False
         self._log = cast("EventLog", _Part(self, "log", inner.log))
         self._sessions = cast("SessionStore", _Part(self, "sessions", inner.sessions))
         self._inbox = cast("Inbox", _Part(self, "inbox", inner.inbox))
@@ -52,24 +53,30 @@ class FaultyBackend(Backend):
         self._subscriptions = cast("SubscriptionIndex", _Part(self, "subscriptions", inner.subscriptions))
         self._replicas = cast("ReplicaDirectory", _Part(self, "replicas", inner.replicas))
 
-    def fail(self, *patterns: str, error: Callable[[str], StoreError] = StoreUnavailable) -> None:
+    def fail(
+        self,
+        *patterns: str,
+        error: Callable[[str], StoreError] = StoreUnavailable,
+        carried_out: bool = False,
+    ) -> None:
         """Fail calls from now on.
 
         Args:
             patterns: which, such as `log.append` or `inbox.*`; none given: all.
             error: makes the exception from a message.
+            carried_out: the store does what it is told, and then the reply is lost.
         """
-        self._patterns, self._error = patterns or ("*",), error
+        self._patterns, self._error, self._carried_out = patterns or ("*",), error, carried_out
 
     def heal(self) -> None:
         """Pass all calls on again."""
         self._patterns = ()
 
-    def check(self, name: str) -> None:
-        """Note a call, and fail it if it is to fail."""
-        if len(self.calls) < _REMEMBERED_CALLS:
+    def check(self, name: str, *, done: bool = False) -> None:
+        """Note a call that begins, or is done, and fail it if it is to fail."""
+        if not done and len(self.calls) < _REMEMBERED_CALLS:
             self.calls.append(name)
-        if any(fnmatchcase(name, pattern) for pattern in self._patterns):
+        if done == self._carried_out and any(fnmatchcase(name, pattern) for pattern in self._patterns):
             raise self._error(f"{name} fails because a test wants it to")
 
     @property
@@ -138,6 +145,8 @@ class _Part:
 
         async def checked(*args: Any, **kwargs: Any) -> Any:
             self._owner.check(name)
-            return await call(*args, **kwargs)
+            result = await call(*args, **kwargs)
+            self._owner.check(name, done=True)
+            return result
 
         return checked

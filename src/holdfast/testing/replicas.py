@@ -12,7 +12,7 @@ uvicorn servers behind a `RoundRobinProxy`, on asyncio. Needs the extra `mcp`, a
 
 import itertools
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ from holdfast.backends import open_store
 from holdfast.backends.memory import MemoryBackend, MemoryData
 from holdfast.integrations.mcp_sdk.app import Attached, attach
 from holdfast.sessions.protocols import Backend
-from holdfast.testing.asgi_bridge import AsgiApp, Bridge, Message, Receive, Send, lifespan
+from holdfast.testing.asgi_bridge import AsgiApp, Bridge, Message, Receive, Send, Start, lifespan
 from holdfast.testing.faults import FaultyBackend
 from holdfast.testing.round_robin import RoundRobinProxy
 
@@ -59,6 +59,7 @@ class FleetReplica:
         store: its view of the store, which can be made to fail.
         url: where its own server listens; empty without sockets.
         alive: it takes requests.
+        open_requests: how many it has not answered to the end.
     """
 
     def __init__(self, number: int, app: Starlette, store: FaultyBackend, options: dict[str, Any]) -> None:
@@ -74,7 +75,7 @@ class FleetReplica:
         self._stop = anyio.Event()
         self._ended = anyio.Event()
         self._requests: TaskGroup | None = None
-        self._open = 0
+        self.open_requests = 0
         self._idle = anyio.Event()
 
     async def run(
@@ -109,22 +110,22 @@ class FleetReplica:
                 served.status = message["status"]
             await send(message)
 
-        self._open += 1
+        self.open_requests += 1
         try:
             await self.app({**scope, "state": dict(self._state)}, receive, send_noted)
         finally:
-            self._open -= 1
-            if not self._open:
+            self.open_requests -= 1
+            if not self.open_requests:
                 self._idle.set()
 
     async def _finish_requests(self) -> None:
         """The application has ended: what it answered last still goes out."""
         with anyio.move_on_after(_GRACE_SECONDS):
-            while self._open:
+            while self.open_requests:
                 self._idle = anyio.Event()
                 await self._idle.wait()
 
-    def start(self, task: Callable[[], Awaitable[None]]) -> None:
+    def start(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a request's task for as long as this replica lives."""
         assert self._requests is not None
         self._requests.start_soon(task)
@@ -207,7 +208,10 @@ class Fleet:
             await self.replicas[number].stop()
 
     async def kill(self, number: int) -> None:
-        """End one replica as a process does that is killed. It still counts as living until its heartbeat runs out."""
+        """End one replica as a process does that is killed.
+
+        It counts as living until its heartbeat runs out.
+        """
         self._forget(number)
         with anyio.fail_after(_PATIENCE_SECONDS):
             await self.replicas[number].kill()
@@ -216,7 +220,7 @@ class Fleet:
         if self._proxy is not None and self.replicas[number].alive:
             self._proxy.remove(*_address(self.replicas[number].url))
 
-    def _choose(self, number: int | None) -> tuple[AsgiApp, Callable[[Callable[[], Awaitable[None]]], None]]:
+    def _choose(self, number: int | None) -> tuple[AsgiApp, Start]:
         living = [replica for replica in self.replicas if replica.alive]
         if number is not None:
             living = [replica for replica in living if replica.number == number]
@@ -270,7 +274,7 @@ async def replicas(
 async def _listening(app: AsgiApp) -> AsyncGenerator[str, None]:
     """Serve an application on a free port with uvicorn's protocol, without its main loop and its signals."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)  # type: ignore[arg-type]
+    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)

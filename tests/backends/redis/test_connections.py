@@ -132,8 +132,8 @@ async def test_scripts_that_the_server_forgot_are_loaded_again(
 async def test_a_server_that_stands_still_is_noticed_and_used_again(
     redis_server: RunningServer, connect: Connect
 ) -> None:
-    async with connect() as a:
-        session = await new_session(a)
+    woken = Heard()
+    async with connect() as a, connect() as b, b.log.watch(session := await new_session(a), woken):
         redis_server.pause()
         began = time.monotonic()
         keyed, bare = await asyncio.gather(
@@ -154,6 +154,10 @@ async def test_a_server_that_stands_still_is_noticed_and_used_again(
         with anyio.fail_after(5):
             await until_back(a)
         await a.log.append(session, STANDALONE, b"x", key=AppendKey("w", 1))
+        with anyio.fail_after(5):
+            woken.calls.clear()
+            await a.log.append(session, STANDALONE, b"z")
+            await woken.once()
         payloads = [event.payload for event in await read_all(a, session, STANDALONE)]
         assert payloads.count(b"x") == 1
         assert payloads.count(b"y") <= 1

@@ -13,7 +13,7 @@ import pytest
 from holdfast.backends.redis import RedisBackend, RedisOptions, link
 from holdfast.backends.redis.scripts import ALL
 from holdfast.backends.redis.url import Endpoint
-from holdfast.errors import ConfigurationError, StoreRefused, StoreUnavailable
+from holdfast.errors import ConfigurationError, SessionExists, StoreRefused, StoreUnavailable
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.types import STANDALONE, AppendKey, SessionId
 from holdfast.testing.conformance.harness import (
@@ -31,8 +31,8 @@ from tests.servers import Flavour, RunningServer, free_port, start_server
 pytestmark = pytest.mark.anyio
 
 PERMISSIONS = (
-    "on >secret ~mcp:* ~{mcp:* resetchannels &mcp:* -@all +@read +@write -@dangerous +evalsha +script|load +hello "
-    "+auth +ping +time +publish +subscribe +unsubscribe"
+    "on >secret ~mcp:* ~{mcp:* resetchannels &mcp:* -@all +@read +@write -@dangerous +evalsha +script|load "
+    "+hello +auth +ping +time +publish +subscribe +unsubscribe"
 )
 """What an operator has to grant. With `+info` on top, lost data is recognised."""
 
@@ -278,6 +278,17 @@ async def test_an_id_that_would_break_the_slot_is_refused(connect: Connect) -> N
             with pytest.raises(ValueError, match="session id"):
                 await a.sessions.open(new_facts(id=SessionId(bad)), limit=None)
         assert await a.sessions.count() == 0
+
+
+async def test_an_id_in_use_is_not_listed_for_whoever_asked_for_it_too(connect: Connect) -> None:
+    async with connect() as a:
+        session = await new_session(a, owner="alice")
+        for owner in ("mallory", None):
+            with pytest.raises(SessionExists):
+                await new_session(a, id=session, owner=owner)
+        assert list(await a.sessions.list(owner="mallory")) == []
+        assert list(await a.sessions.list(owner="alice")) == [session]
+        assert list(await a.sessions.list()) == [session]
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])

@@ -1,6 +1,7 @@
 """The Redis store as one replica sees it."""
 
 import asyncio
+import logging
 import secrets
 from typing import Final, Self
 
@@ -18,10 +19,12 @@ from holdfast.backends.redis.replicas import RedisReplicaDirectory
 from holdfast.backends.redis.session_store import RedisSessionStore
 from holdfast.backends.redis.subscription_index import RedisSubscriptionIndex
 from holdfast.backends.redis.url import parse_url
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, StoreError
 from holdfast.sessions.types import ReplicaId
 
 __all__ = ["RedisBackend"]
+
+logger = logging.getLogger("holdfast.backends.redis")
 
 
 class RedisBackend:
@@ -111,5 +114,6 @@ class RedisBackend:
         """
         try:
             await self.log.recover()
-        finally:
-            self._hints.everything()
+        except StoreError as exc:
+            logger.warning("leases were not taken again, `renew` will do it: %s", exc)
+        self._hints.everything()

@@ -126,6 +126,10 @@ class Client:
             if error_code(error) == "READONLY":
                 link.connection.abort("the server is no longer the master")
             await asyncio.sleep(_PASSING_PAUSE_SECONDS)
+        elif error_code(error) in {"MOVED", "ASK"}:
+            raise StoreRefused(
+                f"the store is a Redis Cluster, which is not supported yet ({error})"
+            ) from error
         else:
             raise StoreRefused(f"the store refused {name}: {error}") from error
         if left <= 0:

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from typing_extensions import override
+
 from holdfast.backends.redis import scripts
 from holdfast.backends.redis.client import Client
 from holdfast.backends.redis.hints import Hints
@@ -21,6 +23,7 @@ from holdfast.errors import (
     StreamClosed,
     StreamUnknown,
 )
+from holdfast.sessions.protocols import EventLog
 from holdfast.sessions.types import (
     STANDALONE,
     AppendKey,
@@ -43,8 +46,8 @@ _LOOK_AT: Final = 2_000
 _BEYOND_ALL: Final = 2**53
 
 
-class RedisEventLog:
-    """Implements `EventLog`."""
+class RedisEventLog(EventLog):
+    """Per session: every message to its client, in one dense order."""
 
     def __init__(
         self, client: Client, hints: Hints, keys: Keys, replica: ReplicaId, options: RedisOptions
@@ -58,8 +61,8 @@ class RedisEventLog:
         self._seed = secrets.token_hex(6)
         self._count = itertools.count()
 
+    @override
     async def open_stream(self, session: SessionId, stream: StreamId, request_id: RequestId) -> Position:
-        """Record `stream` as running on this replica, and return the position before its first event."""
         if stream == STANDALONE:
             raise ValueError("the standalone stream is there from the start")
         keys = self._keys.session(session)
@@ -72,6 +75,7 @@ class RedisEventLog:
             raise StoreRefused("a stream with this id was opened for something else")
         raise _error(status, session)
 
+    @override
     async def append(
         self,
         session: SessionId,
@@ -82,7 +86,6 @@ class RedisEventLog:
         final: bool = False,
         expects: str | None = None,
     ) -> Event:
-        """Store one event, give it the next offset, trim, and announce it: one atomic step."""
         args = (
             self._epoch(),
             self._replica,
@@ -111,8 +114,8 @@ class RedisEventLog:
             raise ValueError(f"append key: this writer is past its number {args[5]}: counters must grow")
         raise _error(status, session)
 
+    @override
     async def read(self, session: SessionId, stream: StreamId, *, after: Position, limit: int) -> Page:
-        """The events of `stream` after a position, at most `limit`, oldest first."""
         offset = after.offset if 0 <= after.offset < _BEYOND_ALL else _BEYOND_ALL
         args = (
             self._epoch(),
@@ -134,9 +137,9 @@ class RedisEventLog:
             _stream_state(state, replica, request),
         )
 
+    @override
     @asynccontextmanager
     async def watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
-        """Call `wake` when another replica appends to the session, or may have."""
         keys = self._keys.session(session)
         with self._hints.events(session, wake):
             await self._hints.listening()
@@ -150,16 +153,16 @@ class RedisEventLog:
         if last:
             self._client.post(scripts.UNWATCH, keys, (self._replica,))
 
+    @override
     async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
-        """Slide the expiry of sessions, refresh this replica's leases, and return each one's top."""
         tops: list[Position | None] = []
         for start in range(0, len(sessions), _BATCH):
             batch = sessions[start : start + _BATCH]
             tops += await asyncio.gather(*(self._renew_one(session) for session in batch))
         return tops
 
+    @override
     async def claim(self, session: SessionId, reader: str, *, after: Position | None) -> Claim:
-        """Take the standalone stream for one reader; the newest wins."""
         args = (
             self._epoch(),
             secrets.token_hex(8),

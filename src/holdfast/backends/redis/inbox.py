@@ -4,18 +4,21 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+from typing_extensions import override
+
 from holdfast.backends.redis import scripts
 from holdfast.backends.redis.client import Client
 from holdfast.backends.redis.hints import Hints
 from holdfast.backends.redis.keys import Keys, encode
 from holdfast.errors import SessionGone
+from holdfast.sessions.protocols import Inbox
 from holdfast.sessions.types import ReplicaId, SessionId, shorten
 
 __all__ = ["RedisInbox"]
 
 
-class RedisInbox:
-    """Implements `Inbox`."""
+class RedisInbox(Inbox):
+    """Answers of clients, on their way to the replica that waits."""
 
     def __init__(self, client: Client, hints: Hints, keys: Keys, replica: ReplicaId) -> None:
         self._client = client
@@ -23,14 +26,14 @@ class RedisInbox:
         self._keys = keys
         self._replica = replica
 
+    @override
     async def expect(self, session: SessionId, request_id: str) -> None:
-        """Accept one answer for `request_id`."""
         keys = self._keys.session(session)
         if not await self._client.run(scripts.EXPECT, keys, (self._replica, encode(request_id)), safe=True):
             raise SessionGone(f"no session {shorten(session)}")
 
+    @override
     async def put(self, session: SessionId, request_id: str, answer: bytes) -> bool:
-        """Store an answer and wake the replica that waits. False: nobody waits for it, nothing is stored."""
         if not self._keys.valid(session):
             return False
         field = encode(request_id)
@@ -44,8 +47,8 @@ class RedisInbox:
         )
         return bool(await self._client.run(scripts.PUT, self._keys.session(session), args, safe=True))
 
+    @override
     async def take(self, session: SessionId, request_id: str) -> bytes | None:
-        """Remove and return the answer, None if it is not there yet."""
         keys = self._keys.session(session)
         field = encode(request_id)
         status, *rest = await self._client.run(scripts.TAKE, keys, (secrets.token_hex(8), field), safe=True)
@@ -57,8 +60,8 @@ class RedisInbox:
         answer: bytes = rest[0]
         return answer
 
+    @override
     async def withdraw(self, session: SessionId, request_id: str) -> None:
-        """Forget the request and its answer."""
         if not self._keys.valid(session):
             return
         keys = self._keys.session(session)
@@ -66,9 +69,9 @@ class RedisInbox:
         await self._client.command("HDEL", keys.asked, field, safe=True)
         await self._client.command("HDEL", keys.inbox, field, safe=True)
 
+    @override
     @asynccontextmanager
     async def listen(self, arrived: Callable[[SessionId | None, str | None], None]) -> AsyncGenerator[None]:
-        """Call `arrived(session, request_id)` when an answer for this replica is there to be taken."""
         with self._hints.answers(arrived):
             await self._hints.listening()
             yield

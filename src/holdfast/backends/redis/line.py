@@ -142,8 +142,11 @@ class Line:
                 await self._reconnect()
             link = self._link
             assert link is not None  # noqa: S101 - `_reconnect` returns with one
-            await self._call_restored()
-            await link.connection.lost.wait()
+            async with asyncio.TaskGroup() as tasks:
+                # Beside the wait: what it does may need this very line, when that breaks again.
+                restoring = tasks.create_task(self._call_restored())
+                await link.connection.lost.wait()
+                restoring.cancel()
             logger.warning("redis %s: connection lost: %s", self._name, link.connection.reason)
             self._failure = StoreUnavailable(f"connection lost: {link.connection.reason}")
             self._link = None
@@ -171,8 +174,6 @@ class Line:
     async def _call_restored(self) -> None:
         try:
             await self._restored()
-        except StoreError as exc:
-            logger.warning("redis %s: after the connect: %s", self._name, exc)
         except Exception:  # the border of the task, see above
             logger.exception("redis %s: after the connect", self._name)
 

@@ -1,26 +1,32 @@
 """Who is connected: one hash per session, and advisory rosters over all of them."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Sequence
 from typing import Any, Final
+
+from typing_extensions import override
 
 from holdfast.backends.redis import scripts
 from holdfast.backends.redis.client import Client
 from holdfast.backends.redis.keys import Keys, Roster, activity, decode, encode
 from holdfast.backends.redis.rosters import Rosters
-from holdfast.errors import SessionExists, SessionGone, StoreRefused, TooManySessions
+from holdfast.errors import SessionExists, SessionGone, StoreError, StoreRefused, TooManySessions
+from holdfast.sessions.protocols import SessionStore
 from holdfast.sessions.types import Found, ReplicaId, SessionFacts, SessionId, Settings, shorten
 
 __all__ = ["RedisSessionStore"]
+
+logger = logging.getLogger("holdfast.backends.redis")
 
 _BATCH: Final = 256
 _ADVISORY: Final = 1.25
 """The rosters are refreshed lazily: an entry outlives the last refresh by the TTL and a quarter."""
 
 
-class RedisSessionStore:
-    """Implements `SessionStore`."""
+class RedisSessionStore(SessionStore):
+    """Who is connected."""
 
     def __init__(self, client: Client, keys: Keys, replica: ReplicaId) -> None:
         self._client = client
@@ -28,8 +34,8 @@ class RedisSessionStore:
         self._replica = replica
         self._rosters = Rosters(client)
 
+    @override
     async def open(self, facts: SessionFacts, *, limit: int | None) -> None:
-        """Create the session and its empty log with a new random epoch."""
         if not self._keys.valid(facts.id):
             raise ValueError("session id: allowed is visible ASCII without { and }")
         rosters = self._rosters_of(facts.owner)
@@ -47,18 +53,20 @@ class RedisSessionStore:
         )
         keys = (*self._keys.session(facts.id), self._keys.tombstone(facts.id))
         try:
-            status = await self._client.run(scripts.OPEN, keys, args, safe=True)
+            status, *rest = await self._client.run(scripts.OPEN, keys, args, safe=True)
         except StoreRefused:
             self._release(rosters, facts.id)
             raise
         # When the outcome is unknown the reservation stays: better one too many until it expires.
         if status == b"deleted":
             self._release(rosters, facts.id)
+        elif status == b"exists" and rest[0] != args[1]:
+            self._release(rosters[1:], facts.id)  # it is somebody else's
         if status != b"ok":
             raise SessionExists(f"the id {shorten(facts.id)} is not free")
 
+    @override
     async def find(self, session: SessionId, *, owner: str | None, with_facts: bool) -> Found | None:
-        """The session if it lives and `owner` opened it, its expiry slid in the same round trip."""
         if not self._keys.valid(session):
             return None
         args = (encode(_owner(owner)), "1" if with_facts else "")
@@ -72,41 +80,42 @@ class RedisSessionStore:
             settings, SessionFacts(session, owner, reply[2].decode(), reply[3], int(reply[4]) / 1000)
         )
 
+    @override
     async def configure(self, session: SessionId, *, log_level: str) -> Settings:
-        """Change the session's settings and return them with their new version."""
         args = (secrets.token_hex(8), encode(log_level), activity("settings.changed", log_level=log_level))
         reply = await self._client.run(scripts.CONFIGURE, self._keys.session(session), args, safe=True)
         if reply is None:
             raise SessionGone(f"no session {shorten(session)}")
         return _settings(reply)
 
+    @override
     async def close(self, session: SessionId) -> bool:
-        """Delete the session with all that belongs to it, for good. False: it was not there."""
         if not self._keys.valid(session):
             return False
         keys = (*self._keys.session(session), self._keys.tombstone(session))
         status, *rest = await self._client.run(scripts.CLOSE, keys, (secrets.token_hex(8),), safe=True)
         if status == b"ok":
-            owner = decode(rest[0])
-            await self._rosters.remove(self._rosters_of(owner[1:] if owner[0] == "=" else None), session)
-            uris = [decode(uri) for uri in rest[1]]
-            for start in range(0, len(uris), _BATCH):
-                await asyncio.gather(
-                    *(
-                        self._rosters.remove([self._keys.subscribers(uri)], session)
-                        for uri in uris[start : start + _BATCH]
-                    )
-                )
+            try:
+                await self._forget(session, decode(rest[0]), rest[1])
+            except StoreError as exc:  # it is deleted; what is left in the rosters expires
+                logger.warning("session %s is not yet out of the index: %s", shorten(session), exc)
         return bool(status != b"gone")
 
+    async def _forget(self, session: SessionId, owner: str, uris: Sequence[bytes]) -> None:
+        await self._rosters.remove(self._rosters_of(owner[1:] if owner[0] == "=" else None), session)
+        subscribers = [self._keys.subscribers(decode(uri)) for uri in uris]
+        for start in range(0, len(subscribers), _BATCH):
+            batch = subscribers[start : start + _BATCH]
+            await asyncio.gather(*(self._rosters.remove([roster], session) for roster in batch))
+
+    @override
     async def count(self) -> int:
-        """About how many sessions are open over the fleet."""
         return await self._rosters.count(self._keys.sessions)
 
+    @override
     async def list(
         self, *, owner: str | None = None, limit: int = 100, after: SessionId | None = None
     ) -> Sequence[SessionId]:
-        """Ids of open sessions, of one owner or of all, in the order of their ids."""
         roster = self._keys.sessions if owner is None else self._keys.owner(owner)
         found: list[SessionId] = []
         async for page in self._rosters.pages(roster, after=after or "", size=limit):
@@ -115,8 +124,8 @@ class RedisSessionStore:
                 break
         return found[:limit]
 
+    @override
     async def refresh(self, sessions: Sequence[SessionFacts]) -> None:
-        """Keep living sessions in the index."""
         for start in range(0, len(sessions), _BATCH):
             await asyncio.gather(*(self._refresh_one(facts) for facts in sessions[start : start + _BATCH]))
 
@@ -132,7 +141,9 @@ class RedisSessionStore:
         return (self._keys.sessions,) if owner is None else (self._keys.sessions, self._keys.owner(owner))
 
     def _release(self, rosters: Sequence[Roster], session: SessionId) -> None:
-        self._client.post(scripts.ROSTER_REMOVE, [name for roster in rosters for name in roster], (session,))
+        if rosters:
+            names = [name for roster in rosters for name in roster]
+            self._client.post(scripts.ROSTER_REMOVE, names, (session,))
 
 
 def _owner(owner: str | None) -> str:

@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
+from typing_extensions import override
+
 from holdfast.backends.redis import scripts
 from holdfast.backends.redis.client import Client
 from holdfast.backends.redis.keys import Keys, decode, encode
 from holdfast.backends.redis.options import RedisOptions
 from holdfast.backends.redis.rosters import Rosters
 from holdfast.errors import SessionGone, StoreRefused
+from holdfast.sessions.protocols import SubscriptionIndex
 from holdfast.sessions.types import SessionId, shorten
 
 __all__ = ["RedisSubscriptionIndex"]
@@ -17,8 +20,8 @@ __all__ = ["RedisSubscriptionIndex"]
 _BATCH: Final = 256
 
 
-class RedisSubscriptionIndex:
-    """Implements `SubscriptionIndex`."""
+class RedisSubscriptionIndex(SubscriptionIndex):
+    """Which sessions subscribed to which resource."""
 
     def __init__(self, client: Client, keys: Keys, options: RedisOptions) -> None:
         self._client = client
@@ -26,8 +29,8 @@ class RedisSubscriptionIndex:
         self._most = options.max_subscriptions
         self._rosters = Rosters(client)
 
+    @override
     async def add(self, session: SessionId, uri: str, *, ttl_seconds: float) -> None:
-        """Remember that `session` wants updates of `uri`."""
         keys = (*self._keys.session(session), self._keys.tombstone(session))
         args = (encode(uri), self._most, max(1, round(ttl_seconds * 1000)))
         status = await self._client.run(scripts.SUBSCRIBE, keys, args, safe=True)
@@ -37,21 +40,21 @@ class RedisSubscriptionIndex:
             raise StoreRefused(f"the session has {self._most} subscriptions already")
         await self._rosters.add([self._keys.subscribers(uri)], session, ttl_seconds=ttl_seconds)
 
+    @override
     async def remove(self, session: SessionId, uri: str) -> None:
-        """Forget one subscription."""
         if self._keys.valid(session):
             await self._client.command("SREM", self._keys.session(session).subs, encode(uri), safe=True)
             await self._rosters.remove([self._keys.subscribers(uri)], session)
 
+    @override
     async def drop(self, session: SessionId) -> None:
-        """Forget all subscriptions of a session."""
         uris = await self.uris(session)
         await _each(uris, lambda uri: self._rosters.remove([self._keys.subscribers(uri)], session))
         if uris:
             await self._client.command("UNLINK", self._keys.session(session).subs, safe=True)
 
+    @override
     async def refresh(self, session: SessionId, *, ttl_seconds: float) -> None:
-        """Keep all subscriptions of a living session from expiring."""
         uris = await self.uris(session)
         if uris:
             milliseconds = max(1, round(ttl_seconds * 1000))
@@ -61,15 +64,15 @@ class RedisSubscriptionIndex:
             lambda uri: self._rosters.add([self._keys.subscribers(uri)], session, ttl_seconds=ttl_seconds),
         )
 
+    @override
     async def uris(self, session: SessionId) -> Sequence[str]:
-        """What a session subscribed to, sorted. Nothing, if it is gone."""
         if not self._keys.valid(session):
             return []
         members = await self._client.command("SMEMBERS", self._keys.session(session).subs, safe=True)
         return sorted(decode(member) for member in members)
 
+    @override
     async def sessions(self, uri: str) -> AsyncIterator[Sequence[SessionId]]:
-        """The sessions that subscribed to `uri`, in batches."""
         async for page in self._rosters.pages(self._keys.subscribers(uri)):
             yield [SessionId(member) for member in page]
 

@@ -4,7 +4,6 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
@@ -83,7 +82,9 @@ class Database:
         try:
             connection.execute(f"PRAGMA synchronous = {self.options.synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint = 0")  # `Keeper` does it, see there
-            connection.execute("PRAGMA secure_delete = OFF")  # Debian's default costs a write per deleted page
+            connection.execute(
+                "PRAGMA secure_delete = OFF"
+            )  # Debian's default costs a write per deleted page
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("PRAGMA cache_size = -8000")
         except BaseException:
@@ -99,19 +100,19 @@ class Database:
 
     def _create(self) -> None:
         """Sessions are nobody else's business: the file is for this user only, from its first byte."""
-        with suppress(FileExistsError):
-            try:
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            except (FileNotFoundError, NotADirectoryError):
-                raise ConfigurationError(
-                    f"store: the folder {self.path.parent} does not exist; create it, or choose another path"
-                ) from None
-            except PermissionError as error:
-                raise StoreRefused(
-                    f"{self.path}: the folder cannot be written by this user ({error.strerror})"
-                ) from error
-            except OSError as error:
-                raise StoreRefused(f"{self.path}: the file cannot be created ({error.strerror})") from error
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return
+        except (FileNotFoundError, NotADirectoryError):
+            raise ConfigurationError(
+                f"store: the folder {self.path.parent} does not exist; create it, or choose another path"
+            ) from None
+        except OSError as error:
+            raise StoreRefused(
+                f"{self.path}: the file cannot be created ({error.strerror}). The folder must be writable "
+                "for this user, and the disk must have room"
+            ) from error
 
     def _check(self, connection: sqlite3.Connection) -> None:
         """Nothing is written before it is certain that the file is ours or empty."""

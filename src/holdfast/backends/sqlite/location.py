@@ -15,8 +15,7 @@ __all__ = ["check_filesystem", "locate"]
 
 _SCHEME: Final = "sqlite://"
 _SHARED_FILESYSTEMS: Final = frozenset(
-    ("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs")
-    + ("nfs", "nfs4", "smb3", "smbfs")
+    "9p afs ceph cifs fuse.glusterfs fuse.s3fs fuse.sshfs glusterfs lustre ncpfs nfs nfs4 smb3 smbfs".split()
 )
 
 
@@ -68,15 +67,15 @@ def _state_folder() -> Path:
 
 
 def _options(query: str) -> SqliteOptions:
-    kinds = {field.name: type(getattr(SqliteOptions(), field.name)) for field in fields(SqliteOptions)}
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(SqliteOptions)}
     chosen: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in kinds:
+        if key not in defaults:
             raise ConfigurationError(
-                f"store: sqlite:// has no option {key!r}; allowed: {', '.join(sorted(kinds))}"
+                f"store: sqlite:// has no option {key!r}; allowed: {', '.join(sorted(defaults))}"
             )
         try:
-            chosen[key] = kinds[key](value)
+            chosen[key] = type(defaults[key])(value)
         except ValueError:
             raise ConfigurationError(f"store: {key} is {value!r}; allowed: a number above 0") from None
     return SqliteOptions(**chosen)

@@ -53,7 +53,7 @@ class SqliteOptions:
     max_subscriptions: int = 10_000
     takeover_seconds: float = 1.0
     heal_seconds: float = 2.0
-    cached_events: int = 50_000
+    cached_events: int = 100_000
     checkpoint_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:

@@ -80,7 +80,7 @@ class SessionLog:
         stream = self.streams.get(entry.stream)
         if stream is None:
             return  # its stream is forgotten
-        stream.last = entry.offset
+        stream.last = max(stream.last, entry.offset)  # a newer one may have been dropped
         if entry.final:
             stream.closed = True
         if entry.key is not None:

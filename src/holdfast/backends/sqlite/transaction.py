@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Iterable
 from secrets import token_hex
 from typing import Any, Final
@@ -17,6 +18,9 @@ __all__ = ["SessionCache", "Transaction", "fenced"]
 
 _FENCES_REMEMBERED: Final = 8
 """Positions from lives before these are lost."""
+
+_COUNTED_EVERY: Final = 256
+"""Commits between two looks at how much is remembered: counting costs as much as there is."""
 
 _SESSION: Final = """
 SELECT sessions.no, ttl_ms, expires_at, epoch, life, fences, top, last, trims
@@ -38,7 +42,8 @@ class SessionCache:
 
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries
-        self._logs: dict[str, SessionLog] = {}
+        self._logs: OrderedDict[str, SessionLog] = OrderedDict()
+        self._commits = 0
         self._version = -1
         self.seen = 0
         self.life = ""
@@ -61,9 +66,9 @@ class SessionCache:
 
     def get(self, session: str) -> SessionLog | None:
         """A session that is remembered, as the most recently used one."""
-        log = self._logs.pop(session, None)
+        log = self._logs.get(session)
         if log is not None:
-            self._logs[session] = log
+            self._logs.move_to_end(session)
         return log
 
     def put(self, log: SessionLog) -> None:
@@ -80,21 +85,20 @@ class SessionCache:
         self._version = -1
 
     def shrink(self) -> None:
-        """Forget the least recently used. Not within a transaction."""
-        # A session without events counts as well. One pass in a while, not one per transaction.
-        if len(self._logs) < 64:  # noqa: PLR2004 - so few are always affordable
+        """Forget the least recently used, if it is too much. Not within a transaction."""
+        self._commits += 1
+        if self._commits % _COUNTED_EVERY and len(self._logs) <= self._max_entries:
             return
-        total = sum(len(log.entries) + 8 for log in self._logs.values())
-        for session in list(self._logs):
-            if total <= self._max_entries:
-                return
-            total -= len(self._logs.pop(session).entries) + 8
+        total = sum(len(log.entries) + 1 for log in self._logs.values())
+        while total > self._max_entries:
+            _, log = self._logs.popitem(last=False)
+            total -= len(log.entries) + 1
 
 
 class Transaction:
     """What operations get: the connection, the time, and sessions.
 
-    An operation raises before it changes anything, or it is carried out: the others are in the same transaction.
+    An operation raises before it changes anything, or it is carried out: others are in the same transaction.
 
     Attributes:
         now: milliseconds since 1970.
@@ -185,8 +189,8 @@ class Transaction:
             connection.executemany("UPDATE heads SET top = ?, last = ?, trims = ? WHERE no = ?", rows)
             self._grown = {}
         if self._touched:
-            rows = [(log.expires_at, log.no) for log in self._touched.values()]
-            connection.executemany("UPDATE sessions SET expires_at = ? WHERE no = ?", rows)
+            deadlines = [(log.expires_at, log.no) for log in self._touched.values()]
+            connection.executemany("UPDATE sessions SET expires_at = ? WHERE no = ?", deadlines)
             self._touched = {}
 
     def finish(self) -> None:
@@ -241,6 +245,7 @@ class Transaction:
         )
         log.streams = {row[0]: _stream(row) for row in streams}
         self._take_in(log, last, 0)
+        log.top = top
         self.cache.put(log)
         return log
 
@@ -250,12 +255,13 @@ class Transaction:
         row = self.execute(f"{_SESSION} sessions.no = ?", (log.no,)).fetchone()
         if row is None:
             return None
-        _, _, expires_at, epoch, life, fences, _, last, trims = row
+        _, _, expires_at, epoch, life, fences, top, last, trims = row
         if trims != log.trims:
             return self._load(SessionId(log.id))
         log.expires_at, log.epoch, log.life, log.fences = expires_at, epoch, life, _fences(fences)
         if last != log.last:
             self._take_in(log, last, log.last)
+            log.top = top
         log.seen = self.cache.seen
         self.cache.put(log)
         return log
@@ -268,7 +274,9 @@ class Transaction:
             if name not in log.streams:
                 self.stream_row(log, name)
             key = None if writer is None else (writer, counter)
-            entry = Entry(row, offset, name, previous, size, bool(final), bool(final) or offset in waiting, key)
+            entry = Entry(
+                row, offset, name, previous, size, bool(final), bool(final) or offset in waiting, key
+            )
             log.take_in(entry)
 
     def _begin_epoch(self, log: SessionLog) -> None:

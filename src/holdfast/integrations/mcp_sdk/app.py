@@ -87,7 +87,9 @@ class Attached:
             kernel = SdkKernel(manager.app, state)
             stack.push_async_callback(kernel.aclose)
             options = _edge_options(manager, self._options)
-            replica = Replica(backend, kernel, max_sessions=options.max_sessions)
+            replica = Replica(
+                backend, kernel, max_sessions=options.max_sessions, ttl_seconds=options.ttl_seconds
+            )
             await stack.enter_async_context(replica.run())
             edge = StreamableHttp(replica, options, modern=manager.handle_request, principal=principal_of)
             self._endpoint.session_manager = _ManagerInPlace(edge, manager.app)

@@ -11,7 +11,7 @@
 --      drive it out
 --   3. the oldest reserved one   4. the oldest precious one
 -- Each of the three places only moves forward, so an entry is looked at a constant number of times in its life.
--- Once the log is full a few more go than must, so that most appends need not look.
+-- Once the log is full a few more go than must (a 64th), so that most appends need not look.
 -- The entry at the top is never dropped: else a live reader would be told of a gap at each event.
 
 local function offset_of(entry)
@@ -65,7 +65,7 @@ local function trim(t, top, count, bytes, plain, most_events, most_bytes, own, r
   local n = {}
   for number in string.gmatch(t, '%d+') do n[#n + 1] = tonumber(number) end
   local cut, precious, precious_bytes, reserved, precious_from, reserved_from = unpack(n)
-  local share, few = most_events / 8, most_events - math.floor(most_events / 32)
+  local share, few = most_events / 8, most_events - math.floor(most_events / 64)
   local highest, dropped, damaged = {}, 0, false
   local batch, at, gone = {}, 0, {}
 

@@ -1,0 +1,169 @@
+"""Hints for this replica, handed out to those who wait for events or for answers. Lives in the event loop.
+
+A datagram is `1` and then one hint a line: `e <session>` an event, `a <session> <id as JSON>` an answer,
+`b` a message on the bus. What is not understood means "look at everything": a newer release sent it.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from holdfast.backends.sqlite.text import decode
+from holdfast.sessions.types import SessionId
+
+__all__ = ["BUS", "EVERYTHING", "Hints", "answer_hint", "datagram", "event_hint"]
+
+logger = logging.getLogger("holdfast.backends.sqlite")
+
+Arrived: TypeAlias = Callable[[SessionId | None, str | None], None]
+Wake: TypeAlias = Callable[[], None]
+
+BUS: Final = b"b"
+EVERYTHING: Final = b"x"
+
+_VERSION: Final = b"1\n"
+
+
+def event_hint(session: str) -> bytes:
+    """There is a new event in the session."""
+    return b"e %s" % session.encode()
+
+
+def answer_hint(session: str, request: bytes) -> bytes:
+    """There is an answer to the request."""
+    return b"a %s %s" % (session.encode(), json.dumps(decode(request)).encode())
+
+
+def datagram(hints: Iterable[bytes]) -> bytes:
+    """Hints as one message."""
+    return _VERSION + b"\n".join(hints)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A session that somebody here waits for.
+
+    Attributes:
+        reached: its top when that was last looked at.
+        own: events of this replica since then. They need no hint.
+    """
+
+    wakes: list[Wake] = field(default_factory=list[Wake])
+    reached: int = 0
+    own: int = 0
+
+
+class Hints:
+    """Who in this process wants to be woken.
+
+    Args:
+        look_at_bus: called when there is a message on the bus.
+    """
+
+    def __init__(self, look_at_bus: Callable[[], None]) -> None:
+        self._look_at_bus = look_at_bus
+        self._watched: dict[str, _Watched] = {}
+        self._arrived: list[Arrived] = []
+
+    @contextmanager
+    def events(self, session: SessionId, wake: Wake) -> Generator[None]:
+        """Call `wake` for each hint about `session`."""
+        watched = self._watched.setdefault(session, _Watched())
+        watched.wakes.append(wake)
+        try:
+            yield
+        finally:
+            watched.wakes.remove(wake)
+            if not watched.wakes and self._watched.get(session) is watched:
+                del self._watched[session]
+
+    @contextmanager
+    def answers(self, arrived: Arrived) -> Generator[None]:
+        """Call `arrived` for each answer."""
+        self._arrived.append(arrived)
+        try:
+            yield
+        finally:
+            self._arrived.remove(arrived)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody here waits for events or answers."""
+        return bool(self._watched or self._arrived)
+
+    def watched(self) -> list[str]:
+        """The sessions whose events somebody here waits for."""
+        return list(self._watched)
+
+    def reached(self, session: SessionId, top: int) -> None:
+        """Somebody here has looked: what is up to `top` needs no hint."""
+        watched = self._watched.get(session)
+        if watched is not None and top > watched.reached:
+            watched.reached, watched.own = top, 0
+
+    def own_event(self, session: SessionId) -> None:
+        """This replica has appended."""
+        watched = self._watched.get(session)
+        if watched is not None:
+            watched.own += 1
+
+    def receive(self, datagrams: Iterable[bytes]) -> None:
+        """Hand hints out."""
+        hints: dict[bytes, None] = {}
+        for data in datagrams:
+            if data.startswith(_VERSION):
+                hints.update(dict.fromkeys(data[len(_VERSION) :].split(b"\n")))
+            elif data:
+                hints[EVERYTHING] = None
+        for hint in hints:
+            self._receive(hint)
+
+    def compare(self, tops: Mapping[str, int], answered: Iterable[tuple[str, str]]) -> None:
+        """What is in the file, to find out what no hint told of."""
+        for session, top in tops.items():
+            watched = self._watched.get(session)
+            # Offsets are dense: what this replica did not append, somebody else did.
+            if watched is not None and top != watched.reached:
+                foreign = top != watched.reached + watched.own
+                watched.reached, watched.own = top, 0
+                if foreign:
+                    self._wake(session)
+        for session, request in answered:
+            self._arrive(SessionId(session), request)
+        self._look_at_bus()
+
+    def everything(self) -> None:
+        """Hints may have been lost: everybody looks again."""
+        for session in list(self._watched):
+            self._wake(session)
+        self._arrive(None, None)
+        self._look_at_bus()
+
+    def _receive(self, hint: bytes) -> None:
+        match hint.split(b" ", 2):
+            case [b"e", session]:
+                self._wake(session.decode())
+            case [b"a", session, request]:
+                self._arrive(SessionId(session.decode()), json.loads(request))
+            case [b"b"]:
+                self._look_at_bus()
+            case _:
+                self.everything()
+
+    def _wake(self, session: str) -> None:
+        watched = self._watched.get(session)
+        for wake in tuple(watched.wakes) if watched is not None else ():
+            try:
+                wake()
+            except Exception:  # the border of the fan-out
+                logger.exception("a reader's wake-up raised")
+
+    def _arrive(self, session: SessionId | None, request_id: str | None) -> None:
+        for arrived in tuple(self._arrived):
+            try:
+                arrived(session, request_id)
+            except Exception:  # the border of the fan-out
+                logger.exception("a listener for answers raised")

@@ -1,0 +1,49 @@
+"""Which replicas live: one row each, with a deadline."""
+
+from functools import partial
+
+from typing_extensions import override
+
+from holdfast.backends.sqlite.engine import Engine
+from holdfast.backends.sqlite.reading import Snapshot
+from holdfast.backends.sqlite.text import encode
+from holdfast.backends.sqlite.transaction import Transaction
+from holdfast.sessions.protocols import ReplicaDirectory
+from holdfast.sessions.types import ReplicaId
+
+__all__ = ["SqliteReplicaDirectory"]
+
+
+class SqliteReplicaDirectory(ReplicaDirectory):
+    """Which replicas live."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._own = encode(engine.replica)
+
+    @override
+    async def beat(self, ttl_seconds: float) -> None:
+        await self._engine.write(partial(_beat, replica=self._own, ttl_ms=max(1, round(ttl_seconds * 1000))))
+
+    @override
+    async def alive(self, replica: ReplicaId) -> bool:
+        return await self._engine.read(partial(_alive, replica=encode(replica)))
+
+    @override
+    async def retire(self) -> None:
+        await self._engine.write(partial(_retire, replica=self._own))
+
+
+def _beat(tx: Transaction, replica: bytes, ttl_ms: int) -> None:
+    tx.execute("INSERT OR REPLACE INTO replicas VALUES (?, ?)", (replica, tx.now + ttl_ms))
+
+
+def _alive(snapshot: Snapshot, replica: bytes) -> bool:
+    row = snapshot.connection.execute(
+        "SELECT 1 FROM replicas WHERE id = ? AND deadline > ?", (replica, snapshot.now)
+    ).fetchone()
+    return row is not None
+
+
+def _retire(tx: Transaction, replica: bytes) -> None:
+    tx.execute("DELETE FROM replicas WHERE id = ?", (replica,))
