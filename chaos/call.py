@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from chaos.client import BUSY, Client, RetryError
+from chaos.client import BUSY, Client, Connection, RetryError
 from chaos.ledger import Kind, StreamLog
 from chaos.wire import Answer, CutError, SilentError
 
@@ -51,6 +51,7 @@ class Call:
         self.numbers = 0
         self.started = time.monotonic()
         self.cancelled = False
+        self.connections: list[Connection] = []
         self._client = client
         self._diary = client.diary
         self._hang_ups = list(job.hang_ups)
@@ -91,7 +92,7 @@ class Call:
         """Read one HTTP answer as far as it goes."""
         mark = self.job.mark
         try:
-            async with self._client.request(method, message, self.log.last_id) as answer:
+            async with self._client.request(method, message, self.log.last_id, self.connections) as answer:
                 self._diary.note(f"{mark} {method} {self.log.last_id}: {answer.status} from {answer.backend}")
                 self.backend = self.backend or answer.backend
                 await self._read(answer)

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -24,6 +26,16 @@ _HEADERS: Final = {
 }
 
 
+@dataclass(slots=True)
+class Connection:
+    """One HTTP request. `backend`: who answered it, empty if nobody did; `silent`: it was given up."""
+
+    began: float
+    ended: float = math.inf
+    backend: str = ""
+    silent: bool = False
+
+
 class RetryError(Exception):
     """Nothing was promised yet: the request may be sent again."""
 
@@ -39,7 +51,6 @@ class Client:
         self.diary = diary
         self.random = rng
         self.session: str | None = None
-        self.silences: list[tuple[float, float]] = []
         self._port = port
         self._ids = 0
         self._asked: set[str] = set()
@@ -67,26 +78,35 @@ class Client:
 
     @asynccontextmanager
     async def request(
-        self, method: str, message: dict[str, Any] | None = None, last_event_id: str | None = None
+        self,
+        method: str,
+        message: dict[str, Any] | None = None,
+        last_event_id: str | None = None,
+        remember: list[Connection] | None = None,
     ) -> AsyncGenerator[Answer]:
-        """One HTTP request.
+        """One HTTP request; `remember` is told how it went.
 
         Raises:
             SessionLostError: 404.
-            CutError, SilentError: as `exchange` does; how long the silence took is remembered.
+            CutError, SilentError: as `exchange` does.
         """
-        began = time.monotonic()
+        connection = Connection(time.monotonic())
+        if remember is not None:
+            remember.append(connection)
         try:
             body = b"" if message is None else json.dumps(message).encode()
             async with exchange(self._port, method, self._headers(last_event_id), body, PATIENCE) as answer:
+                connection.backend = answer.backend
                 if answer.status == HTTPStatus.NOT_FOUND:
                     self.diary.blame("re-initialize", f"404 from {answer.backend}")
                     raise SessionLostError
                 yield answer
         except SilentError:
-            self.silences.append((began, time.monotonic()))
+            connection.silent = True
             self.diary.count("silent connections given up")
             raise
+        finally:
+            connection.ended = time.monotonic()
 
     async def post(self, message: dict[str, Any]) -> None:
         """Send a notification or an answer, again and again until it is taken."""
@@ -138,11 +158,6 @@ class Client:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def silent_seconds(self, since: float, until: float) -> float:
-        """How much of a stretch of time was spent on connections on which nobody spoke."""
-        overlaps = [(max(a, since), min(b, until)) for a, b in self.silences]
-        return sum(end - start for start, end in overlaps if end > start)
 
     async def _answer(self, message: dict[str, Any]) -> None:
         await asyncio.sleep(self.random.uniform(0, 0.5))

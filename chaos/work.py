@@ -128,12 +128,12 @@ class Worker:
 
     def _judge_wait(self, call: Call, died_at: float) -> None:
         wait = call.answered_at - died_at
-        silent = self.client.silent_seconds(died_at, call.answered_at)
+        paused = sum(self.fleet.paused_seconds(each, died_at, call.answered_at) for each in call.connections)
         self.diary.tally.raw_error_waits.append(wait)
-        self.diary.tally.error_waits.append(wait - silent)
-        if wait - silent > LATE_SECONDS:
+        self.diary.tally.error_waits.append(wait - paused)
+        if wait - paused > LATE_SECONDS:
             self.diary.blame(
-                "late", f"{call.job.mark}: {wait:.1f} s, {silent:.1f} s of it on paused replicas"
+                "late", f"{call.job.mark}: {wait:.1f} s, {paused:.1f} s of it on paused replicas"
             )
 
     def _choose(self) -> tuple[Callable[[str], Job], str]:

@@ -92,8 +92,8 @@ class PositionLost(StreamError):
     """Reading on from a position would silently skip something, so it is refused.
 
     Attributes:
-        reason: `"trimmed"`: events after it were dropped at the bound. `"epoch"`: it is from another life of the
-            log, and more was lost than that life's surviving part, or from no life of this log at all.
+        reason: `"trimmed"`: events after it were dropped at the bound. `"epoch"`: it is from another life of
+            the log, and more was lost than that life's surviving part, or from no life of this log at all.
         resume_epoch: the present epoch. Empty: the position was never one of this session (or is forgotten),
             and nothing may be read with it.
         resume_offset: reading is complete again from here, in the present epoch.

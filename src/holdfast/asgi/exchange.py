@@ -41,7 +41,10 @@ class _Asker:
         self._send = send
 
     async def ask(self, method: str, params: Mapping[str, Any] | None, options: AskOptions) -> bytes:
-        with self._replica.waiting.waiting(self._session, options.on_progress) as waiter:
+        with (
+            self._replica.running.asking(self._session),
+            self._replica.waiting.waiting(self._session, options.on_progress) as waiter,
+        ):
             if options.on_progress is not None:
                 given = dict(params or {})
                 meta: dict[str, Any] = given.get("_meta") or {}

@@ -10,6 +10,7 @@ from holdfast.sessions.types import RequestId
 
 __all__ = [
     "INTERNAL_ERROR",
+    "INVALID_PARAMS",
     "INVALID_REQUEST",
     "PARSE_ERROR",
     "REQUEST_CANCELLED",
@@ -26,9 +27,14 @@ __all__ = [
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
+INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
 REQUEST_CANCELLED: Final = -32800
 """What the SDK answers to a cancelled request, whose stream could not end otherwise."""
+
+
+_LONGEST_ID: Final = 256
+"""Ids are kept with the streams that they opened."""
 
 
 class InvalidMessageError(ValueError):
@@ -106,6 +112,10 @@ def _classify(message: dict[str, Any]) -> Message:
 
 
 def _id(value: object) -> RequestId:
+    if isinstance(value, str) and len(value) > _LONGEST_ID:
+        raise InvalidMessageError(
+            INVALID_REQUEST, f'Invalid Request: "id" is longer than {_LONGEST_ID} characters'
+        )
     if isinstance(value, str | int) and not isinstance(value, bool):
         return value
     raise InvalidMessageError(INVALID_REQUEST, 'Invalid Request: "id" must be a string or an integer')

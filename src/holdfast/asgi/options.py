@@ -9,7 +9,11 @@ from holdfast.sessions.relay import Resumable
 
 __all__ = ["EdgeOptions"]
 
-_LONGEST_SECONDS: Final = 10 * 365 * 86_400.0
+_LONGEST_SECONDS: Final = {
+    "ttl_seconds": 10 * 365 * 86_400.0,
+    "stream_after_seconds": 60.0,
+    "keepalive_seconds": 86_400.0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +48,8 @@ class EdgeOptions:
         Raises:
             ConfigurationError: names the option, what was given and what is allowed.
         """
-        for name in ("ttl_seconds", "stream_after_seconds", "keepalive_seconds"):
-            _check_seconds(name, getattr(self, name))
+        for name, most in _LONGEST_SECONDS.items():
+            _check_seconds(name, getattr(self, name), most)
         if self.max_sessions is not None and self.max_sessions < 1:
             raise ConfigurationError(f"max_sessions: got {self.max_sessions!r}, expected at least 1, or None")
         if self.resumable not in get_args(Resumable):
@@ -58,6 +62,6 @@ class EdgeOptions:
             )
 
 
-def _check_seconds(name: str, value: float) -> None:
-    if not 0 < value <= _LONGEST_SECONDS:
-        raise ConfigurationError(f"{name}: got {value!r}, expected a number of seconds above 0")
+def _check_seconds(name: str, value: float, most: float) -> None:
+    if not 0 < value <= most:
+        raise ConfigurationError(f"{name}: got {value!r}, expected seconds above 0 and up to {most:,.0f}")

@@ -7,14 +7,21 @@ from typing import Final
 import anyio
 
 from holdfast.asgi.exchange import HttpExchange
-from holdfast.asgi.jsonrpc import INTERNAL_ERROR, REQUEST_CANCELLED, Request, encode_error
+from holdfast.asgi.jsonrpc import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    REQUEST_CANCELLED,
+    Notification,
+    Request,
+    encode_error,
+)
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.sessions.relay import LoggedStream, Outlet
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.running import RunningRequest
-from holdfast.sessions.types import Session, SessionFacts
+from holdfast.sessions.types import Session, SessionFacts, advisory_ttl
 
-__all__ = ["run_request"]
+__all__ = ["run_notification", "run_request"]
 
 logger = logging.getLogger("holdfast")
 
@@ -24,23 +31,46 @@ _FINISH_SECONDS: Final = 10.0
 _FINISH_AGAIN_SECONDS: Final = (0.5, 1.5)
 
 
+_LONGEST_URI: Final = 8192
+"""Subscriptions are kept as long as the session."""
+
+
 async def run_request(
     replica: Replica, exchange: HttpExchange, session: Session, message: Request, outlet: Outlet
 ) -> None:
     """Run the handler and send its answer, whatever becomes of the handler or of the connection."""
-    response: bytes | None = None
     with replica.running.enter(exchange.session, message.id) as running:
+        response: bytes | None = None
         try:
             with running.scope:
                 response = await _handle(replica, exchange, session, message)
-        finally:
-            exchange.answered = True
-            response = response or _unanswered(message, running)
-            if not outlet.answer_now(response):
-                await _finish(replica, outlet, response)
+        except anyio.get_cancelled_exc_class():
+            if replica.ending:
+                await _conclude(replica, exchange, outlet, _unanswered(message, running))
+                raise
+            # Nobody cancelled this task: its handler waited for something that somebody else cancelled.
+            logger.exception("the handler of %r let a foreign cancellation through", message.method)
+            response = encode_error(message.id, INTERNAL_ERROR, "Internal error")
+        await _conclude(replica, exchange, outlet, response or _unanswered(message, running))
+
+
+async def run_notification(
+    replica: Replica, exchange: HttpExchange, session: Session, message: Notification
+) -> None:
+    """Run the handler of a notification, if there is one."""
+    with replica.running.enter(exchange.session, None) as running, running.scope:
+        await replica.kernel.notify(exchange, session, message.method, message.params)
+
+
+async def _conclude(replica: Replica, exchange: HttpExchange, outlet: Outlet, response: bytes) -> None:
+    exchange.answered = True
+    if not outlet.answer_now(response):
+        await _finish(replica, outlet, response)
 
 
 async def _handle(replica: Replica, exchange: HttpExchange, session: Session, message: Request) -> bytes:
+    if message.method == "resources/subscribe" and len(str((message.params or {}).get("uri"))) > _LONGEST_URI:
+        return encode_error(message.id, INVALID_PARAMS, f"uri: longer than {_LONGEST_URI} characters")
     try:
         outcome = await replica.kernel.request(exchange, session, message.method, message.params)
         if outcome.succeeded:
@@ -62,7 +92,7 @@ async def _remember(replica: Replica, facts: SessionFacts, message: Request) -> 
             await replica.set_log_level(facts.id, str(params.get("level")))
         case "resources/subscribe":
             uri = str(params.get("uri"))
-            await replica.backend.subscriptions.add(facts.id, uri, ttl_seconds=facts.ttl_seconds)
+            await replica.backend.subscriptions.add(facts.id, uri, ttl_seconds=advisory_ttl(facts))
         case "resources/unsubscribe":
             await replica.backend.subscriptions.remove(facts.id, str(params.get("uri")))
         case _:

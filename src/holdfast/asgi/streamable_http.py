@@ -25,7 +25,7 @@ from holdfast.asgi.jsonrpc import (
     decode,
 )
 from holdfast.asgi.options import EdgeOptions
-from holdfast.asgi.request import run_request
+from holdfast.asgi.request import run_notification, run_request
 from holdfast.asgi.responses import send_json, send_refusal, send_status
 from holdfast.asgi.sse import frame
 from holdfast.asgi.streaming import Streaming
@@ -41,6 +41,9 @@ logger = logging.getLogger("holdfast")
 
 HANDSHAKE_VERSIONS: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
 """Versions whose sessions begin with `initialize`. Everything else belongs to the sessionless era."""
+
+_LARGEST_CLIENT_BYTES: Final = 64 * 1024
+"""The params of `initialize` are kept as long as the session."""
 
 ModernApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -72,10 +75,12 @@ class StreamableHttp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
+        scope = _without_blanks(scope)
         http = Http(scope, headers_of(scope), receive, send)
-        version = http.headers.get(b"mcp-protocol-version")
+        # The first one counts, as for the SDK: what goes there must be of another era to the SDK too.
+        version = next((value for name, value in scope["headers"] if name == b"mcp-protocol-version"), None)
         if version is not None and version.decode("latin-1") not in HANDSHAKE_VERSIONS:
-            await self._modern(_without_blanks(scope), receive, send)
+            await self._modern(scope, receive, send)
             return
         try:
             self._options.guards.check(http.headers)
@@ -146,6 +151,9 @@ class StreamableHttp:
         if initialized.protocol_version is None:
             await send_json(http.send, initialized.response, status=400)
             return
+        if len(initialized.client) > _LARGEST_CLIENT_BYTES:
+            await self._replica.kernel.forget(session)
+            raise Refusal(413, f"The params of initialize are larger than {_LARGEST_CLIENT_BYTES} bytes")
         await self._open(
             SessionFacts(
                 id=session,
@@ -208,7 +216,7 @@ class StreamableHttp:
             case _:
                 pass
         exchange = HttpExchange(self._replica, session_id, http.scope, body)
-        self._replica.start(self._replica.kernel.notify, exchange, session, message.method, message.params)
+        self._replica.start(run_notification, self._replica, exchange, session, message)
         await send_status(http.send, 202, session=session_id)
 
     async def _answer(self, http: Http, body: bytes, message: Answer, session: SessionId) -> None:

@@ -3,7 +3,8 @@
 import contextlib
 import random
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import anyio
@@ -61,7 +62,8 @@ class Streaming:
             outlet.leave()
 
     async def _decide(self, outlet: Outlet) -> None:
-        self._replica.alarms.set(self._options.stream_after_seconds, outlet.attention)
+        if not self._options.json_response:
+            self._replica.alarms.set(self._options.stream_after_seconds, outlet.attention)
         await outlet.attention.wait()
         while not outlet.decided:
             outlet.attention = anyio.Event()
@@ -79,20 +81,23 @@ class Streaming:
         await _start(http.send, facts.id)
         if primes(facts.protocol_version):
             await _write(http.send, self._prime(reader.stream, start))
-        await self._pump(reader, tail, http)
+        await _while_connected(http, partial(self._write_events, reader, tail, http.send))
+        await self._close(reader, http.send)
 
     async def _serve_unlogged(self, outlet: UnloggedStream, facts: SessionFacts, http: Http) -> None:
         await _start(http.send, facts.id)
-        async with outlet.messages, anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_on_disconnect, http.receive, tasks.cancel_scope)
-            with contextlib.suppress(anyio.EndOfStream):
-                while True:
-                    chunk = sse.KEEPALIVE
-                    with anyio.move_on_after(self._options.keepalive_seconds):
-                        chunk = sse.frame(await outlet.messages.receive())
-                    await _write(http.send, chunk)
-            tasks.cancel_scope.cancel()
+        await _while_connected(http, partial(self._write_unlogged, outlet, http.send))
         await _end(http.send)
+
+    async def _write_unlogged(self, outlet: UnloggedStream, send: Send) -> None:
+        with contextlib.suppress(anyio.EndOfStream):
+            while True:
+                chunk = sse.KEEPALIVE
+                with anyio.move_on_after(self._options.keepalive_seconds):
+                    chunk = sse.frame(await outlet.messages.receive())
+                await _write(send, chunk)
+        if outlet.last is not None:
+            await _write(send, sse.frame(outlet.last))
 
     async def serve_get(self, facts: SessionFacts, http: Http) -> None:
         """Serve the standalone stream, or whatever stream the client was cut off from.
@@ -107,27 +112,30 @@ class Streaming:
         reader = self._replica.hub.open(facts.id, stream, secrets.token_urlsafe(9))
         try:
             async with self._replica.backend.log.watch(facts.id, reader.wake):
-                await self._serve_from(after, facts, reader, http)
+                # A client that is gone must not take the stream from one that is there.
+                await _while_connected(http, partial(self._serve_from, after, facts, reader, http.send))
         finally:
             self._replica.hub.release(reader)
+        await self._close(reader, http.send)
 
     async def _serve_from(
-        self, after: Position | None, facts: SessionFacts, reader: Reader, http: Http
+        self, after: Position | None, facts: SessionFacts, reader: Reader, send: Send
     ) -> None:
         # A position is looked at before the stream is claimed with it: a bad one must displace nobody.
         tail = self._replica.tail(reader, after or Position("", 0))
         events, gap = await self._first(tail, reader) if after is not None else ((), [])
         if reader.stream == STANDALONE:
             claim = await self._claim(facts.id, reader.token, after)
-            events = [*claim.unanswered, *events]
+            # Without ids: they lie before the start, and the client's cursor must not go back.
+            gap += [event.payload for event in claim.unanswered]
             if after is None:
                 after = claim.start
                 tail.restart(after)
-        await _start(http.send, facts.id)
+        await _start(send, facts.id)
         if after is not None and primes(facts.protocol_version):
-            await _write(http.send, self._prime(reader.stream, after))
-        await _write_all(http.send, [*map(sse.frame, gap), *map(self._frame, events)])
-        await self._pump(reader, tail, http, final_sent=any(event.final for event in events))
+            await _write(send, self._prime(reader.stream, after))
+        await _write_all(send, [*map(sse.frame, gap), *map(self._frame, events)])
+        await self._write_events(reader, tail, send, final_sent=any(event.final for event in events))
 
     async def _first(self, tail: Tail, reader: Reader) -> tuple[Sequence[Event], list[bytes]]:
         """What lies after the client's position, or what tells it that some of that is gone."""
@@ -157,40 +165,44 @@ class Streaming:
             await self._replica.displace(claim.displaced, session, _DISPLACED_RETRY_MILLISECONDS)
         return claim
 
-    async def _pump(self, reader: Reader, tail: Tail, http: Http, *, final_sent: bool = False) -> None:
-        """Write events as they come, until the stream ends, the reader is closed or the client goes away."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_on_disconnect, http.receive, tasks.cancel_scope)
-            await self._write_events(reader, tail, http.send, final_sent=final_sent)
-            tasks.cancel_scope.cancel()
+    async def _close(self, reader: Reader, send: Send) -> None:
         if reader.closed and reader.retry_milliseconds is not None:
-            await _write(http.send, sse.retry(reader.retry_milliseconds))
-        await _end(http.send)
+            await _write(send, sse.retry(reader.retry_milliseconds))
+        await _end(send)
 
-    async def _write_events(self, reader: Reader, tail: Tail, send: Send, *, final_sent: bool) -> None:
+    async def _write_events(
+        self, reader: Reader, tail: Tail, send: Send, *, final_sent: bool = False
+    ) -> None:
+        """Write events as they come, until the stream ends or the reader is closed."""
         while not (reader.closed or tail.ended):
             events: Sequence[Event] = ()
+            told: list[bytes] = []
+            # Nothing is written in here: a write that waits for a slow client must not be cut short.
             with anyio.move_on_after(self._options.keepalive_seconds) as silence:
                 try:
                     events = await tail.next()
                 except PositionLost as lost:
                     if not lost.resume_epoch:
                         return
-                    await _write_all(send, map(sse.frame, self._bridge(lost, reader.stream, tail)))
+                    told = self._bridge(lost, reader.stream, tail)
                 except StoreError:
                     with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
                         await reader.wait()
-                except (SessionGone, StreamUnknown):
-                    await _last_words(reader, send)
+                except StreamUnknown:
+                    break
+                except SessionGone:
+                    await _hear_last_words(reader)
+                    await _write_all(send, map(sse.frame, reader.unlogged))
                     return
             if silence.cancelled_caught:
                 await _write(send, sse.KEEPALIVE)
-            await _write_all(send, [self._frame(event) for event in events])
+            await _write_all(send, [*map(sse.frame, told), *map(self._frame, events)])
             final_sent = final_sent or any(event.final for event in events)
             if reader.unlogged and not final_sent:
                 await _write_all(send, map(sse.frame, reader.unlogged))
                 return
-        if tail.ended and tail.restarted and not final_sent:  # else the client has had it
+        lost_answer = tail.restarted if tail.ended else tail.stream is not None and not reader.closed
+        if lost_answer and not final_sent:
             await _write(send, sse.frame(self._answer_lost(tail)))
 
     def _answer_lost(self, tail: Tail) -> bytes:
@@ -225,12 +237,25 @@ def _decode(last_event_id: bytes) -> tuple[StreamId, Position]:
         raise Refusal(400, "Bad Request: Last-Event-ID is not an event id of this server") from None
 
 
-async def _last_words(reader: Reader, send: Send) -> None:
+async def _hear_last_words(reader: Reader) -> None:
     """The session is gone: the handler of this very stream is being told so, and its answer is still sent."""
     with anyio.move_on_after(_LAST_WORDS_SECONDS if reader.writes else 0):
         while not (reader.unlogged or reader.closed):
             await reader.wait()
-    await _write_all(send, map(sse.frame, reader.unlogged))
+
+
+async def _while_connected(http: Http, work: Callable[[], Awaitable[None]]) -> None:
+    """Work until it is done or the client goes away."""
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_cancel_on_disconnect, http.receive, tasks.cancel_scope)
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - carried out of the group, which would wrap it
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:

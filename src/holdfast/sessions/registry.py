@@ -83,10 +83,14 @@ class Registry:
 
     async def refresh_index(self) -> Sequence[SessionFacts]:
         """Keep the sessions that were used here since the last call in the index, and return them."""
-        used, self._used = list(self._used.values()), {}
-        if used:
-            await self._store.refresh(used)
-        return used
+        used, self._used = self._used, {}
+        try:
+            if used:
+                await self._store.refresh(list(used.values()))
+        except BaseException:
+            self._used = used | self._used
+            raise
+        return list(used.values())
 
     def _remember(self, facts: SessionFacts) -> None:
         self._facts[facts.id] = self._used[facts.id] = facts

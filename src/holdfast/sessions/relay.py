@@ -1,5 +1,6 @@
 """Sending: what goes to a client is stored first, on the stream that it belongs to, and then delivered."""
 
+import contextlib
 import itertools
 import secrets
 from typing import Literal, Protocol, TypeAlias
@@ -161,7 +162,12 @@ class LoggedStream:
 
 
 class UnloggedStream:
-    """An `Outlet` that lives in this process only: cheaper, and lost with the connection."""
+    """An `Outlet` that lives in this process only: cheaper, and lost with the connection.
+
+    Attributes:
+        messages: what the handler sent, to be written to the client.
+        last: the answer, to be written after them.
+    """
 
     def __init__(self, relay: "Relay", session: SessionId, *, json_only: bool) -> None:
         self.session = session
@@ -171,6 +177,7 @@ class UnloggedStream:
         self._relay = relay
         self._json_only = json_only
         self._left = False
+        self.last: bytes | None = None
         self._send, self.messages = anyio.create_memory_object_stream[bytes](_LOCAL_BUFFER)
 
     async def open(self) -> None:
@@ -193,7 +200,7 @@ class UnloggedStream:
     async def finish(self, response: bytes) -> None:
         """Hand the answer to the connected client."""
         if not self.answer_now(response):
-            await self._hand(response)
+            self.last = response
             self._send.close()
 
     def answer_now(self, response: bytes) -> bool:
@@ -280,7 +287,8 @@ class Relay:
 
     async def end_for_dead(self, session: SessionId, stream: StreamId, error: bytes) -> None:
         """Append the final event in place of a replica that died. Whoever comes second changes nothing."""
-        try:
-            await self.append(session, stream, error, final=True)
-        except (StreamError, SessionGone):
-            self.hub.wake(session)
+        # A writer of its own each time: two readers in this process may come to this at once.
+        key = AppendKey(secrets.token_hex(8), 1)
+        with contextlib.suppress(StreamError, SessionGone):
+            await self.log.append(session, stream, error, key=key, final=True)
+        self.hub.wake(session)

@@ -33,6 +33,7 @@ from holdfast.sessions.types import (
     Settings,
     StreamId,
     StreamState,
+    advisory_ttl,
     shorten,
 )
 
@@ -77,6 +78,8 @@ class Replica:
         self._tasks: TaskGroup | None = None
         self._jobs: MemoryObjectSendStream[_Job] | None = None
         self._alive_until: dict[ReplicaId, float] = {}
+        self._subscribed_until: dict[SessionId, float] = {}
+        self._reached_since = math.inf
         # Sessions that live shorter than usual are looked after more often.
         self._upkeep_seconds = (
             min(UPKEEP_SECONDS[0], ttl_seconds / 4),
@@ -90,13 +93,17 @@ class Replica:
             for topic in (EVERYBODY, topic_of(self.id)):
                 await stack.enter_async_context(self.backend.bus.subscribe(topic, self._receive))
             await stack.enter_async_context(self.backend.inbox.listen(self.waiting.arrived))
-            await self.backend.replicas.beat(DEAD_AFTER_SECONDS)
+            await self._beat()
             self._jobs, queued = anyio.create_memory_object_stream[_Job](_MOST_JOBS)
             stack.enter_context(self._jobs)
             stack.enter_context(queued)
             async with anyio.create_task_group() as housekeeping:
                 housekeeping.start_soon(self._repeat, self._beat, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS))
-                housekeeping.start_soon(self._repeat, self._keep_house, self._upkeep_seconds)
+                housekeeping.start_soon(
+                    self._repeat, self._watch_writers, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
+                )
+                housekeeping.start_soon(self._repeat, self._keep_sessions, self._upkeep_seconds)
+                housekeeping.start_soon(self._repeat, self._keep_indexes, self._upkeep_seconds)
                 housekeeping.start_soon(self._work, queued)
                 housekeeping.start_soon(self.alarms.run)
                 try:
@@ -126,7 +133,7 @@ class Replica:
         """
         if self._tasks is None:
             raise RuntimeError("Holdfast is not running: the application's lifespan was not entered")
-        self._tasks.start_soon(_contained, task, *args)
+        self._tasks.start_soon(self._contained, task, *args)
 
     def tail(self, reader: Reader, cursor: Position) -> Tail:
         """Read on from a cursor, for a reader in this process."""
@@ -163,8 +170,9 @@ class Replica:
 
     async def close_stream(self, session: SessionId, stream: StreamId) -> None:
         """End the HTTP responses that carry a stream, on any replica. The client comes back."""
-        self.hub.close(session, stream=stream)
+        # First the others: once it is closed here the client comes back, maybe to one of them.
         await self._tell(EVERYBODY, "close", session=session, stream=stream)
+        self.hub.close(session, stream=stream)
 
     async def displace(
         self, holder: tuple[ReplicaId, str], session: SessionId, retry_milliseconds: int
@@ -235,7 +243,7 @@ class Replica:
         async for job in jobs:
             # A server's own handler may be behind it: one that hangs must not hold up the others.
             with anyio.move_on_after(_JOB_SECONDS):
-                await _contained(job)
+                await self._contained(job)
 
     async def _end_orphan(self, reader: Reader, stream: StreamState) -> bool:
         writer = stream.replica
@@ -246,42 +254,75 @@ class Replica:
         return True
 
     async def _is_alive(self, replica: ReplicaId) -> bool:
-        """Whether a replica lives; asked of the store at most once per heartbeat."""
+        """Whether a replica lives; asked of the store at most once per heartbeat.
+
+        After an outage of the store everybody's heartbeat has run out. So nobody is judged before this
+        replica has reached the store for as long as a living one needs to be seen again.
+        """
         if self._alive_until.get(replica, 0.0) > time.monotonic():
             return True
         if not await self.backend.replicas.alive(replica):
             self._alive_until.pop(replica, None)
-            return False
+            return time.monotonic() - self._reached_since < DEAD_AFTER_SECONDS + HEARTBEAT_SECONDS
         self._alive_until[replica] = time.monotonic() + HEARTBEAT_SECONDS
         return True
 
     async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: tuple[float, float]) -> None:
         while True:
             await anyio.sleep(random.uniform(*seconds))
-            try:
-                await work()
-            except HoldfastError as error:
-                logger.warning("%s failed, will be tried again: %s", work.__name__.strip("_"), error)
+            await self._contained(work)
+
+    async def _contained(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """A fan-out border: one task that fails must not end the others."""
+        try:
+            await task(*args)
+        except HoldfastError as error:
+            logger.warning("%s failed: %s", getattr(task, "__name__", task), error)
+        except Exception:
+            logger.exception("a background task failed")
+        except anyio.get_cancelled_exc_class():
+            if self.ending:
+                raise
+            # Not this task was cancelled, but something that it waited for.
+            logger.exception("a background task let a foreign cancellation through")
 
     async def _beat(self) -> None:
-        await self.backend.replicas.beat(DEAD_AFTER_SECONDS)
+        began = time.monotonic()
+        try:
+            await self.backend.replicas.beat(DEAD_AFTER_SECONDS)
+        except BaseException:
+            self._reached_since = math.inf
+            raise
+        if time.monotonic() - began > HEARTBEAT_SECONDS:
+            self._reached_since = math.inf  # it slept through an outage
+        self._reached_since = min(self._reached_since, time.monotonic())
+
+    async def _watch_writers(self) -> None:
         writers = self.hub.writers()
         self._alive_until = {r: t for r, t in self._alive_until.items() if r in writers}
         for writer in writers:
             if not await self._is_alive(writer):
                 self.hub.wake_readers_of(writer)
 
-    async def _keep_house(self) -> None:
-        sessions = list({*self.hub.sessions(), *self.running.sessions()})
+    async def _keep_sessions(self) -> None:
+        """Keep alive what is in use here, find out what ended, and let go of what is idle here."""
+        sessions = list({*self.hub.sessions(), *self.running.busy_sessions()})
         self.registry.mark_used(sessions)
         for start in range(0, len(sessions), _UPKEEP_BATCH):
             await self._renew(sessions[start : start + _UPKEEP_BATCH])
-        for facts in await self.registry.refresh_index():
-            await self.backend.subscriptions.refresh(facts.id, ttl_seconds=facts.ttl_seconds)
-        running = set(self.running.sessions())
         for session in self.kernel.idle(_IDLE_HERE_SECONDS):
-            if session not in running:
+            if not self.running.runs(session):
                 await self.kernel.forget(session)
+
+    async def _keep_indexes(self) -> None:
+        """Keep the sessions that were used here in the indexes."""
+        now = time.monotonic()
+        used = await self.registry.refresh_index()
+        self._subscribed_until = {s: t for s, t in self._subscribed_until.items() if t > now}
+        for facts in used:
+            if facts.id not in self._subscribed_until:
+                await self.backend.subscriptions.refresh(facts.id, ttl_seconds=advisory_ttl(facts))
+                self._subscribed_until[facts.id] = now + facts.ttl_seconds / 4
 
     async def _renew(self, sessions: list[SessionId]) -> None:
         for session, top in zip(sessions, await self.backend.log.renew(sessions), strict=True):
@@ -305,14 +346,6 @@ _SIGNALS: Final = {
     "close": ("session", "stream", "token", "retry"),
     "progress": ("session", "request", "params"),
 }
-
-
-async def _contained(task: Callable[..., Awaitable[Any]], *args: Any) -> None:
-    """A fan-out border: one task that fails must not end the others."""
-    try:
-        await task(*args)
-    except Exception:
-        logger.exception("a background task failed")
 
 
 def _died(request_id: RequestId | None) -> bytes:

@@ -1,5 +1,6 @@
 """The requests whose handlers run in this process, and how they are cancelled from anywhere."""
 
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,14 +18,14 @@ class RunningRequest:
 
     Attributes:
         session: whose request it is.
-        request_id: its id, type-exact.
+        request_id: its id, type-exact; None: it handles a notification.
         cancelled: the client cancelled it.
         session_ended: its session was deleted.
         scope: cancels the handler.
     """
 
     session: SessionId
-    request_id: RequestId
+    request_id: RequestId | None
     cancelled: bool = False
     session_ended: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -35,10 +36,11 @@ class Running:
 
     def __init__(self) -> None:
         self._by_session: dict[SessionId, set[RunningRequest]] = {}
+        self._asking: Counter[SessionId] = Counter()
 
     @contextmanager
-    def enter(self, session: SessionId, request_id: RequestId) -> Generator[RunningRequest]:
-        """Register a handler for as long as the context lasts."""
+    def enter(self, session: SessionId, request_id: RequestId | None) -> Generator[RunningRequest]:
+        """Register a handler for as long as the context lasts; None for that of a notification."""
         request = RunningRequest(session, request_id)
         self._by_session.setdefault(session, set()).add(request)
         try:
@@ -49,9 +51,24 @@ class Running:
             if not requests:
                 del self._by_session[session]
 
-    def sessions(self) -> list[SessionId]:
-        """Sessions with a handler at work here."""
-        return list(self._by_session)
+    @contextmanager
+    def asking(self, session: SessionId) -> Generator[None]:
+        """A handler waits for the client: that is no activity, and must not keep the session alive."""
+        self._asking[session] += 1
+        try:
+            yield
+        finally:
+            self._asking[session] -= 1
+            if not self._asking[session]:
+                del self._asking[session]
+
+    def busy_sessions(self) -> list[SessionId]:
+        """Sessions with a handler at work here, and not only waiting for its client."""
+        return [s for s, requests in self._by_session.items() if len(requests) > self._asking[s]]
+
+    def runs(self, session: SessionId) -> bool:
+        """Whether a handler of this session is at work here."""
+        return session in self._by_session
 
     def __len__(self) -> int:
         """How many handlers are at work."""

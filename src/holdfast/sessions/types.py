@@ -188,6 +188,11 @@ class Initialized:
     client: bytes = b"{}"
 
 
+def advisory_ttl(facts: SessionFacts) -> float:
+    """How long an index that is refreshed lazily remembers a session: somewhat longer than it may live."""
+    return facts.ttl_seconds * 5 / 4
+
+
 def shorten(session: str) -> str:
     """The part of a session id that may appear in logs."""
     return f"{session[:6]}…"

@@ -1,8 +1,10 @@
 """Answers of clients: accepted once, kept until taken, announced to the replica that waits."""
 
 import secrets
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from typing_extensions import override
 
@@ -16,6 +18,8 @@ from holdfast.sessions.types import ReplicaId, SessionId, shorten
 
 __all__ = ["RedisInbox"]
 
+_MOST_UNFINISHED: Final = 1_000
+
 
 class RedisInbox(Inbox):
     """Answers of clients, on their way to the replica that waits."""
@@ -25,6 +29,7 @@ class RedisInbox(Inbox):
         self._hints = hints
         self._keys = keys
         self._replica = replica
+        self._unfinished: OrderedDict[bytes, str] = OrderedDict()
 
     @override
     async def expect(self, session: SessionId, request_id: str) -> None:
@@ -51,7 +56,15 @@ class RedisInbox(Inbox):
     async def take(self, session: SessionId, request_id: str) -> bytes | None:
         keys = self._keys.session(session)
         field = encode(request_id)
-        status, *rest = await self._client.run(scripts.TAKE, keys, (secrets.token_hex(8), field), safe=True)
+        # One that may have been carried out is repeated under its nonce: the answer is kept for that one.
+        nonce = self._unfinished.pop(field, None) or secrets.token_hex(8)
+        try:
+            status, *rest = await self._client.run(scripts.TAKE, keys, (nonce, field), safe=True)
+        except BaseException:
+            self._unfinished[field] = nonce
+            if len(self._unfinished) > _MOST_UNFINISHED:
+                self._unfinished.popitem(last=False)
+            raise
         if status == b"gone":
             raise SessionGone(f"no session {shorten(session)}")
         if status == b"none":

@@ -14,8 +14,10 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
-from holdfast.asgi.guards import Guards, Scope
+from holdfast.asgi.guards import Guards, Receive, Refusal, Scope, Send
+from holdfast.asgi.jsonrpc import INTERNAL_ERROR
 from holdfast.asgi.options import EdgeOptions
+from holdfast.asgi.responses import send_refusal
 from holdfast.asgi.streamable_http import StreamableHttp
 from holdfast.backends import open_store
 from holdfast.errors import ConfigurationError
@@ -50,6 +52,25 @@ class _ManagerInPlace:
         self._server_instances: dict[str, Any] = {}
 
 
+class _NotServing:
+    """What an endpoint calls after `attach` and before the application's lifespan was entered.
+
+    A mounted application's lifespan is not entered by its parent. Serving it all the same, from the original
+    manager, would silently give sessions that are not shared.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        message = (
+            "Holdfast is attached but not serving: the lifespan of the application was not entered. If it is "
+            "mounted, enter `app.router.lifespan_context(app)` in the lifespan of its parent"
+        )
+        logger.error(message)
+        await send_refusal(send, Refusal(503, message, code=INTERNAL_ERROR))
+
+    asgi_app = handle_request = __call__
+
+
 class Attached:
     """An application whose sessions are shared, for those who want to look at it or to drain it."""
 
@@ -62,9 +83,12 @@ class Attached:
         self._store = store
         self._options = options
         self._lifespan_state: Any = None
+        self._manager: StreamableHTTPSessionManager | None = None
         if isinstance(endpoint.session_manager, StreamableHTTPSessionManager):
-            _check(endpoint.session_manager)
-            self._capture_lifespan(endpoint.session_manager.app)
+            self._manager = endpoint.session_manager
+            _check(self._manager)
+            self._capture_lifespan(self._manager.app)
+            endpoint.session_manager = _NotServing()
 
     def drain(self, retry_milliseconds: int = 1000) -> None:
         """Send the readers of standalone streams to other replicas and refuse new sessions."""
@@ -74,7 +98,7 @@ class Attached:
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[None, None]:
         """Serve with shared sessions. The application's own lifespan must be entered around this."""
-        manager = self._endpoint.session_manager
+        manager = self._manager or self._endpoint.session_manager
         _check(manager)
         async with AsyncExitStack() as stack:
             state = await self._state(manager, stack)
@@ -144,13 +168,20 @@ def attach(app: Starlette, *, store: str | Backend | None = None, **options: Any
             f"attach: unknown option {unknown[0]!r}, expected one of {', '.join(sorted(_OPTIONS))}"
         )
     EdgeOptions(**options)  # a wrong value is refused here, not when the application starts
-    endpoint = next(_endpoints(app.routes), None)
-    if endpoint is None:
+    endpoints = list(_endpoints(app.routes))
+    if len(endpoints) > 1:
+        raise ConfigurationError(
+            "attach: this application has more than one Streamable HTTP endpoint; attach each one before they "
+            "are combined"
+        )
+    if not endpoints:
         raise ConfigurationError(
             "attach: this application has no Streamable HTTP endpoint; expected the result of "
             "MCPServer.streamable_http_app(), Server.streamable_http_app() or FastMCP.http_app()"
         )
-    attached = Attached(app, endpoint, store, options)
+    if isinstance(endpoints[0].session_manager, _NotServing | _ManagerInPlace):
+        raise ConfigurationError("attach: this application is attached already")
+    attached = Attached(app, endpoints[0], store, options)
     inner = app.router.lifespan_context
 
     @asynccontextmanager

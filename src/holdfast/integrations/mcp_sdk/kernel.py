@@ -111,7 +111,6 @@ class SdkKernel:
         """Let the server's own handler set the log level again, as if the client had asked this replica."""
         if settings.version <= local.settings_version:
             return
-        local.settings_version = settings.version
         if settings.log_level is None or self._server.get_request_handler("logging/setLevel") is None:
             return
         context = ExchangeContext(exchange, None, silent=True)
@@ -119,6 +118,7 @@ class SdkKernel:
             await local.runner.on_request(context, "logging/setLevel", {"level": settings.log_level})
         except Exception:
             logger.exception("the server refused a log level that it had accepted before")
+        local.settings_version = max(local.settings_version, settings.version)
 
 
 async def _answer(

@@ -1,0 +1,105 @@
+"""The file stays small: what has run out is removed, the write-ahead log is bounded, space is given back."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import anyio
+
+from holdfast.backends.sqlite import SqliteBackend, SqliteOptions
+from holdfast.sessions.types import STANDALONE
+from holdfast.testing.conformance.harness import new_facts, new_session, new_stream
+from tests.backends.sqlite.conftest import Sql
+
+EVERYTHING_OF_A_SESSION = (
+    "sessions heads log streams asked tombstones subscriptions replicas".split()  # noqa: SIM905 - easier to read
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.skipped
+
+
+async def test_everything_ends_with_its_session(path: Path, sql: Sql) -> None:
+    clock = Clock()
+    async with SqliteBackend(path, clock=clock, options=SqliteOptions(max_events=20)) as backend:
+        for number in range(30):
+            session = await new_session(backend, ttl_seconds=60)
+            stream = await new_stream(backend, session)
+            for _ in range(25):
+                await backend.log.append(session, stream, b"x", expects="q")
+            await backend.inbox.expect(session, "r")
+            await backend.subscriptions.add(session, "uri", ttl_seconds=60)
+            if number % 2:
+                await backend.sessions.close(session)
+        await backend.replicas.beat(6)
+        clock.skipped = 100
+        with anyio.fail_after(20):
+            while any(sql(f"SELECT * FROM {table}") for table in EVERYTHING_OF_A_SESSION):
+                await anyio.sleep(0.2)
+        assert await backend.sessions.count() == 0
+        assert sql("SELECT sessions FROM file") == [(0,)]
+
+
+async def test_the_write_ahead_log_is_bounded_under_load(path: Path) -> None:
+    bound = 400_000
+    async with SqliteBackend(path, options=SqliteOptions(checkpoint_bytes=bound)) as backend:
+        session = await new_session(backend)
+
+        async def write() -> None:
+            for _ in range(60):
+                await backend.log.append(session, STANDALONE, b"x" * 1000)
+
+        log = path.with_name(f"{path.name}-wal")
+        longest = 0
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(write)
+            for _ in range(200):
+                longest = max(longest, log.stat().st_size)
+                await anyio.lowlevel.checkpoint()
+        assert longest < 4 * bound
+
+
+async def test_a_full_log_costs_no_more_room(path: Path) -> None:
+    async with SqliteBackend(path, options=SqliteOptions(max_events=100)) as backend:
+        session = await new_session(backend)
+        sizes: list[int] = []
+        for _ in range(10):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(300):
+                    tasks.start_soon(backend.log.append, session, STANDALONE, b"x" * 500)
+            sizes.append(path.stat().st_size)
+        assert sizes[-1] <= max(sizes[:3]) + 400_000
+
+
+async def test_space_is_given_back(path: Path, sql: Sql) -> None:
+    async with SqliteBackend(path) as backend:
+        sessions = [await new_session(backend) for _ in range(4)]
+        for session in sessions:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(900):
+                    tasks.start_soon(backend.log.append, session, STANDALONE, b"x" * 3000)
+        (before,) = sql("PRAGMA page_count")[0]
+        for session in sessions:
+            await backend.sessions.close(session)
+        with anyio.fail_after(20):
+            while sql("PRAGMA page_count")[0][0] > before // 2:
+                await anyio.sleep(0.2)
+        assert sql("PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_the_limit_of_sessions_counts_what_is_there(path: Path) -> None:
+    clock = Clock()
+    async with SqliteBackend(path, clock=clock) as backend:
+        for _ in range(50):
+            await backend.sessions.open(new_facts(ttl_seconds=10), limit=50)
+        clock.skipped = 20
+        for _ in range(50):
+            await backend.sessions.open(new_facts(ttl_seconds=10), limit=50)
+        assert await backend.sessions.count() == 50

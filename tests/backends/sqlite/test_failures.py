@@ -1,0 +1,228 @@
+"""What can be wrong with a file: a clear error that says what to do, within a bounded time, and no crash loop."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from holdfast.backends.sqlite import SqliteBackend, SqliteOptions, location, schema
+from holdfast.backends.sqlite.database import Database
+from holdfast.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
+from holdfast.sessions.types import STANDALONE
+from holdfast.testing.conformance.harness import new_session, read_all
+from tests.backends.sqlite.conftest import Sql
+
+SOON = SqliteOptions(busy_seconds=0.2)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program in the middle of a transaction."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def test_a_lock_of_another_program_is_reported_after_a_bounded_wait(path: Path) -> None:
+    async with SqliteBackend(path, options=SOON) as backend:
+        session = await new_session(backend)
+        event = await backend.log.append(session, STANDALONE, b"before")
+        with locked(path):
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable, match=r"another program has held a lock .* 0\.2 s"):
+                await backend.log.append(session, STANDALONE, b"x")
+            assert 0.2 <= time.monotonic() - began < 2
+            assert await read_all(backend, session, STANDALONE) == [event]  # reading goes on
+        assert (await backend.log.append(session, STANDALONE, b"after")).position.offset == 2
+
+
+async def test_a_short_lock_of_another_program_is_waited_for(path: Path) -> None:
+    async with SqliteBackend(path) as backend, anyio.create_task_group() as tasks:
+        session = await new_session(backend)
+        with locked(path):
+            tasks.start_soon(backend.log.append, session, STANDALONE, b"x")
+            await anyio.sleep(0.1)
+            assert await read_all(backend, session, STANDALONE) == []
+        with anyio.fail_after(5):
+            while not await read_all(backend, session, STANDALONE):
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_a_locked_file_cannot_be_opened(path: Path) -> None:
+    async with SqliteBackend(path):
+        pass
+    with locked(path), pytest.raises(StoreUnavailable, match="another program"):
+        async with SqliteBackend(path, options=SOON):
+            pass
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to look like a header" * 20, b"{}"])
+async def test_what_is_no_database_is_refused_and_left_alone(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(StoreRefused, match="no SQLite database") as refused:
+            async with SqliteBackend(path):
+                pass
+        assert str(path) in str(refused.value)
+    assert path.read_bytes() == content
+
+
+async def test_a_database_of_another_program_is_refused_and_left_alone(path: Path, sql: Sql) -> None:
+    sql("CREATE TABLE theirs (a)")
+    content = path.read_bytes()
+    with pytest.raises(StoreRefused, match="belongs to another program"):
+        async with SqliteBackend(path):
+            pass
+    assert path.read_bytes() == content
+
+
+async def test_a_damaged_file_is_refused_with_what_to_do(path: Path) -> None:
+    async with SqliteBackend(path) as backend:
+        session = await new_session(backend)
+        for _ in range(200):
+            await backend.log.append(session, STANDALONE, b"x" * 500)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+    with pytest.raises(StoreRefused, match=r"the file is damaged.*restore a backup"):
+        async with SqliteBackend(path) as backend:
+            await backend.log.append(session, STANDALONE, b"x")
+            await read_all(backend, session, STANDALONE)
+
+
+async def test_a_later_version_is_refused_with_the_reason(path: Path, sql: Sql) -> None:
+    async with SqliteBackend(path):
+        pass
+    sql(f"PRAGMA user_version = {schema.VERSION + 1}")
+    with pytest.raises(StoreRefused, match=f"has version {schema.VERSION + 1}.*later release"):
+        async with SqliteBackend(path):
+            pass
+    assert sql("PRAGMA user_version") == [(schema.VERSION + 1,)]
+
+
+async def test_a_folder_that_is_not_there_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+    for path in (tmp_path / "no" / "store.db", tmp_path):
+        with pytest.raises(ConfigurationError, match="folder"):
+            async with SqliteBackend(path):
+                pass
+
+
+READ_ONLY = """
+import anyio, os, sys
+os.chmod(os.path.dirname(sys.argv[1]), 0o555)
+if os.path.exists(sys.argv[1]):
+    os.chmod(sys.argv[1], 0o444)
+os.setuid(65534)
+from holdfast.backends.sqlite import SqliteBackend
+from holdfast.errors import StoreRefused
+async def main():
+    try:
+        async with SqliteBackend(sys.argv[1]):
+            print("opened")
+    except StoreRefused as error:
+        print(error)
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user: root may write everywhere")
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_read_only_folder_is_refused_with_what_to_do(exists: bool) -> None:
+    folder = Path(f"/tmp/holdfast-read-only-{os.getpid()}")  # noqa: S108 - pytest's own folders are private
+    folder.mkdir(mode=0o777)
+    try:
+        if exists:
+            async with SqliteBackend(folder / "store.db"):
+                pass
+        arguments = [sys.executable, "-c", READ_ONLY, str(folder / "store.db")]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+        assert "written" in done.stdout or "writable" in done.stdout, done
+        assert str(folder) in done.stdout
+    finally:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
+async def test_a_full_disk_fails_what_writes_and_nothing_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is simulated: SQLite gives the same error at a limit on the pages of the file."""
+    connect = Database.connect
+
+    def limited(self: Database, *, wait_seconds: float | None = None) -> sqlite3.Connection:
+        connection = connect(self, wait_seconds=wait_seconds)
+        connection.execute("PRAGMA max_page_count = 120")
+        return connection
+
+    monkeypatch.setattr(Database, "connect", limited)
+    async with SqliteBackend(path) as backend:
+        session, kept = await new_session(backend), await new_session(backend)
+        written = 0
+        with pytest.raises(StoreRefused, match="the disk .* is full"):
+            for _ in range(1000):
+                await backend.log.append(session, STANDALONE, b"x" * 2000)
+                written += 1
+        assert len(await read_all(backend, session, STANDALONE)) == written
+        with pytest.raises(StoreRefused, match="full"):
+            await backend.log.append(session, STANDALONE, b"x" * 9000)
+        assert await backend.sessions.close(session)  # room is made
+        assert (await backend.log.append(kept, STANDALONE, b"x" * 9000)).position.offset == 1
+
+
+async def test_one_operation_that_fails_spoils_no_other(path: Path) -> None:
+    """They share a transaction: 64 that are good, and one that SQLite refuses."""
+    async with SqliteBackend(path) as backend:
+        session = await new_session(backend)
+        failed: list[BaseException] = []
+
+        async def append(payload: object) -> None:
+            try:
+                await backend.log.append(session, STANDALONE, payload)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                failed.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(65):
+                tasks.start_soon(append, {} if number == 30 else b"x")
+        assert len(failed) == 1
+        events = await read_all(backend, session, STANDALONE)
+        assert [event.position.offset for event in events] == list(range(1, 65))
+
+
+async def test_a_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(location, "_filesystem", lambda path: "nfs4")
+    with pytest.raises(ConfigurationError, match="network file system"):
+        async with SqliteBackend(path):
+            pass
+
+
+async def test_a_backend_that_is_closed_says_so(path: Path) -> None:
+    backend = SqliteBackend(path)
+    async with backend:
+        session = await new_session(backend)
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await backend.log.append(session, STANDALONE, b"x")
+    with pytest.raises(RuntimeError, match="once"):
+        await backend.__aenter__()
+
+
+async def test_nothing_is_left_open_when_opening_fails(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(StoreError):
+            async with SqliteBackend(path):
+                pass
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
