@@ -31,11 +31,14 @@ $(READY): $(UV) pyproject.toml uv.lock
 	$(UV) sync --locked --all-extras --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 	@touch $@
 
+# Most tests wait more than they work. ARGS="-n 0" runs them in one process, for a debugger.
+WORKERS := -n 4 --dist worksteal
+
 demo: $(READY) ## Three replicas, one store, a round-robin proxy and a real client (KEEP=1 leaves it running)
 	@$(BIN)/python examples/demo.py
 
 test: $(READY) redis ## All tests, on memory, Valkey and Redis (ARGS="-k name" is passed to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check: $(READY) ## Style, format, types (mypy and pyright, both strict), import rules
 	$(BIN)/ruff check
@@ -63,7 +66,7 @@ lowest: $(UV) redis ## Unit and flow tests with the oldest dependencies that pyp
 		--python $(BIN)/python --output-file $(LOWEST).txt
 	$(UV) venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	$(UV) pip install --quiet --python $(LOWEST)/bin/python --requirements $(LOWEST).txt --editable .
-	$(LOWEST)/bin/python -m pytest tests/unit tests/flows $(ARGS)
+	$(LOWEST)/bin/python -m pytest $(WORKERS) tests/unit tests/flows $(ARGS)
 
 fix: $(READY) ## Repair what ruff can repair
 	$(BIN)/ruff check --fix

@@ -52,7 +52,8 @@ def _compare(client: Client, name: str, read: Story, again: Story | None) -> Non
         return
     missing = [pair for pair in again if pair not in read]
     gone = [pair for pair in read if pair not in again]
-    kind: Kind = "lost" if missing else "doubled" if len(again) > len(read) else "wrong"
+    went_on = list(again[: len(read)]) == list(read)  # behind the answer, which is the last that is read
+    kind: Kind = "doubled" if went_on else "lost" if missing else "wrong"
     client.diary.blame(kind, f"{name}: the log also has {missing}, and has no longer {gone}")
 
 

@@ -11,7 +11,13 @@ from typing import Final
 from chaos.fleet import STOP_SECONDS, Fleet, Replica
 from chaos.ledger import Tally
 
-PAUSE_SECONDS: Final = (3.0, 10.0)
+PAUSES_SECONDS: Final = ((3.0, 7.0), (7.0, 10.0))
+"""Short ones end before anybody is taken for dead, long ones after that."""
+
+SPARED_SHARE: Final = 0.8
+SPARED_SECONDS: Final = 4.0
+"""Who wakes up must have the time to say what it has to say, though others have spoken for it."""
+
 SETTLE_SECONDS: Final = 15.0
 STOP_SHARE: Final = 0.3
 BY_TIME_SHARE: Final = 0.4
@@ -46,6 +52,7 @@ class Monkey:
         self._tally = tally
         self._random = random.Random(f"{seed}/monkey")
         self._plan = plan
+        self._spared: dict[int, float] = {}
         self._resuming: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -82,7 +89,8 @@ class Monkey:
             return
         replica = await self._victim()
         if self._plan.stop and self._random.random() < STOP_SHARE:
-            task = asyncio.create_task(self._pause(replica, self._random.uniform(*PAUSE_SECONDS)))
+            seconds = self._random.uniform(*self._random.choice(PAUSES_SECONDS))
+            task = asyncio.create_task(self._pause(replica, seconds))
             self._resuming.add(task)
             task.add_done_callback(self._resuming.discard)
         else:
@@ -90,8 +98,11 @@ class Monkey:
 
     async def _victim(self) -> Replica:
         """One of those that serve; another one stays, for somebody must be there to tell of its death."""
-        await _until(lambda: len(self._fleet.serving) > 1, READY_SECONDS)
-        return self._random.choice(self._fleet.serving)
+        await _until(lambda: len(self._fleet.serving) > 1 and bool(self._exposed()), READY_SECONDS)
+        return self._random.choice(self._exposed())
+
+    def _exposed(self) -> list[Replica]:
+        return [each for each in self._fleet.serving if self._spared.get(each.number, 0.0) < time.monotonic()]
 
     def _kill(self, replica: Replica) -> None:
         replica.kill()
@@ -104,6 +115,8 @@ class Monkey:
         await asyncio.sleep(seconds)
         if replica.lives == life:
             replica.resume()
+            if self._random.random() < SPARED_SHARE:
+                self._spared[replica.number] = time.monotonic() + SPARED_SECONDS
 
     async def _roll(self) -> None:
         for replica in self._fleet.replicas:

@@ -30,7 +30,7 @@ class Patience:
     """How long a client waits for the head of an answer, and later for any byte of it, in seconds."""
 
     head: float = 12.0
-    silence: float = 5.0
+    silence: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)

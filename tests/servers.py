@@ -203,8 +203,9 @@ class RunningServer:
                 raise ServerDiedError(f"ended at its start: {output[-1000:]}")
             with contextlib.suppress(OSError):
                 # A stranger on our port would answer too: ask who it is.
-                (reply,) = self.pipeline([("INFO", "server")])
-                if isinstance(reply, bytes) and f"process_id:{self.pid}\r".encode() in reply:
+                (reply,) = self.pipeline([("INFO",)])
+                expected = (f"process_id:{self.pid}\r".encode(), b"\nloading:0\r")
+                if isinstance(reply, bytes) and all(line in reply for line in expected):
                     return
             time.sleep(0.02)
         self.kill()

@@ -63,7 +63,9 @@ def cut_short(file: sqlite3.Connection, keep: int) -> None:
         'DELETE FROM asked WHERE "offset" > :keep',
         (
             "UPDATE heads SET top = min(top, :keep), trims = trims + 1, "
-            "last = coalesce((SELECT max(id) FROM log WHERE session = heads.no), 0)"
+            "last = coalesce((SELECT max(id) FROM log WHERE session = heads.no), 0), "
+            "events = (SELECT count(*) FROM log WHERE session = heads.no), "
+            "bytes = (SELECT coalesce(sum(length(payload)), 0) FROM log WHERE session = heads.no)"
         ),
     ):
         file.execute(statement, {"keep": keep})

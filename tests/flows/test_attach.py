@@ -127,7 +127,7 @@ async def test_a_mounted_application_is_found() -> None:
         assert await wire.do("echo", "x", on=1) == "1:x"
 
 
-async def test_after_the_end_the_original_manager_is_back(framework: Framework) -> None:
+async def test_after_the_end_the_endpoint_is_as_it_was_before(framework: Framework) -> None:
     app = app_factory(framework)(0)
     attached = holdfast.attach(app, store="memory://")
     before = attached._endpoint.session_manager  # pyright: ignore[reportPrivateUsage]
@@ -205,13 +205,13 @@ def test_something_that_is_no_server_is_refused(setup: Setup) -> None:
         holdfast.streamable_http_app(object(), store="memory://")
 
 
-async def test_a_request_before_the_start_is_not_served_by_us() -> None:
-    """As without us: the application says that it was not started."""
+async def test_a_request_before_the_start_gets_503_and_the_reason() -> None:
     app = app_factory("sdk")(0)
     holdfast.attach(app, store="memory://")
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
-        with pytest.raises(RuntimeError):
-            await client.post(
-                "/mcp", content=b"{}", headers={"content-type": "application/json", "accept": "*/*"}
-            )
+        response = await client.post(
+            "/mcp", content=b"{}", headers={"content-type": "application/json", "accept": "*/*"}
+        )
+    assert response.status_code == 503
+    assert "lifespan" in response.json()["error"]["message"]

@@ -133,7 +133,7 @@ FORGED: Final[tuple[Forge, ...]] = (
     lambda _real: 1,
     lambda _real: "",
     lambda _real: "*",
-    lambda _real: "{" + "x" * 8192 + "}",
+    lambda _real: "{" + "x" * 250 + "}",
     lambda _real: "é漢🦊\n\x00",
     lambda _real: "a.b.c",
 )

@@ -197,7 +197,6 @@ async def test_two_session_ids_are_none(wired: Wired) -> None:
 
 
 HOSTILE_EVENT_IDS: Final = (
-    b" ",
     b"x",
     b"1",
     b"-1",

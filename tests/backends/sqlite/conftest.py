@@ -8,7 +8,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return once something in the file or on the disk is so: nobody tells of that."""
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - see above
+            await anyio.sleep(0.1)
+
 
 Sql = Callable[..., list[Any]]
 

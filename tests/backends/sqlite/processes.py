@@ -7,7 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -50,11 +50,7 @@ class Process:
     def rest(self) -> list[Any]:
         """What it had answered before it ended."""
         assert self._process.stdout is not None
-        answers: list[Any] = []
-        for line in self._process.stdout:
-            if line.endswith("\n"):
-                answers.append(json.loads(line))
-        return answers
+        return [json.loads(line) for line in self._process.stdout if line.endswith("\n")]
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -70,7 +66,7 @@ class Process:
         self._process.wait(20)
         self._process.stdout.close()
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

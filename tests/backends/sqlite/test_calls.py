@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +145,8 @@ async def test_closing_stores_what_was_under_way(path: Path) -> None:
         acknowledged: list[int] = []
 
         async def append() -> None:
-            try:
+            with suppress(StoreUnavailable):
                 acknowledged.append((await backend.log.append(session, STANDALONE, b"x")).position.offset)
-            except StoreUnavailable:
-                pass
 
         async with anyio.create_task_group() as tasks:
             for _ in range(300):

@@ -1,4 +1,4 @@
-"""What survives: kill -9 takes nothing that was acknowledged; a power cut takes the end, and readers are told."""
+"""kill -9 takes nothing that was acknowledged; a power cut takes the end, and readers are told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import shutil
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -17,6 +17,9 @@ from holdfast.sessions.types import STANDALONE, AppendKey, Position, SessionId
 from holdfast.testing.conformance.harness import new_session, new_stream, read_all, top_of
 from tests.backends.sqlite.conftest import Sql
 from tests.backends.sqlite.processes import Process
+
+Sent: TypeAlias = dict[int, tuple[SessionId, str, str, int]]
+"""By number of the call: session, text, writer, counter."""
 
 ROUNDS = int(os.environ.get("HOLDFAST_KILL_ROUNDS", "12"))
 """1,000 in a soak."""
@@ -32,6 +35,9 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_invented(
 ) -> None:
     """The model: what was sent, in the order of sending, and what was acknowledged of it."""
     chance = random.Random(SEED)
+    sessions: list[SessionId] = []
+    sent: Sent = {}
+    acknowledged: dict[int, Any] = {}
     async with SqliteBackend(path) as survivor:
         for number in range(ROUNDS):
             sessions = [await new_session(survivor) for _ in range(3)]
@@ -45,10 +51,6 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_invented(
         assert sql("PRAGMA integrity_check") == [("ok",)]
         for session in sessions:
             await check(later, session, sent, acknowledged, after_restart=True)
-
-
-Sent = dict[int, tuple[SessionId, str, str, int]]
-"""By number of the call: session, text, writer, counter."""
 
 
 def one_life(
@@ -82,7 +84,9 @@ async def check(
     *,
     after_restart: bool = False,
 ) -> None:
-    mine = [(call, text, writer, counter) for call, (to, text, writer, counter) in sent.items() if to == session]
+    mine = [
+        (call, text, writer, counter) for call, (to, text, writer, counter) in sent.items() if to == session
+    ]
     events = await read_all(backend, session, STANDALONE)
     assert [event.position.offset for event in events] == list(range(1, len(events) + 1))
     assert [event.payload.decode() for event in events] == [text for _, text, _, _ in mine[: len(events)]]
@@ -104,7 +108,7 @@ async def check(
 
 
 async def test_a_power_cut_takes_the_end_and_readers_are_told(path: Path, tmp_path: Path) -> None:
-    """What the disk has is simulated: the write-ahead log is cut, as if its last pages had not been written."""
+    """The disk is simulated: the write-ahead log is cut, as if its last pages had not been written."""
     async with SqliteBackend(path) as backend:
         session = await new_session(backend)
         stream = await new_stream(backend, session)
@@ -125,7 +129,9 @@ async def test_a_power_cut_takes_the_end_and_readers_are_told(path: Path, tmp_pa
         assert [event.payload for event in kept] == [event.payload for event in events[: top.offset]]
         # Who has not seen what was lost goes on; who has seen it is told.
         old = events[top.offset - 2].position
-        assert [e.payload for e in await read_all(backend, session, STANDALONE, after=old)] == [kept[-1].payload]
+        assert [e.payload for e in await read_all(backend, session, STANDALONE, after=old)] == [
+            kept[-1].payload
+        ]
         for _ in range(60):
             await backend.log.append(session, STANDALONE, b"new")
         with pytest.raises(PositionLost) as told:

@@ -1,12 +1,11 @@
-"""A process of its own on a store's file, driven by lines of JSON on its standard input.
+"""A process of its own on a store's file, driven by lines of JSON.
 
-Each line is `[id, operation, arguments...]`; each answer `[id, result]`. Run as `python worker.py PATH OPTIONS`.
+Each line is `[id, operation, arguments...]`, each answer `[id, result]`. `python worker.py PATH OPTIONS`.
 """
 
 import json
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,10 @@ class Worker:
         await self.backend.bus.publish(topic, message.encode())
 
 
+def next_line() -> str:
+    return sys.stdin.readline()
+
+
 def say(what: object) -> None:
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
@@ -66,8 +69,7 @@ async def serve(path: str, options: dict[str, Any]) -> None:
                 say([number, {"error": type(error).__name__}])
 
         say(["ready", backend.replica])
-        read = partial(to_thread.run_sync, sys.stdin.readline, abandon_on_cancel=True)
-        while line := await read():
+        while line := await to_thread.run_sync(next_line, abandon_on_cancel=True):
             number, operation, *arguments = json.loads(line)
             tasks.start_soon(carry_out, number, operation, arguments)
 

@@ -141,7 +141,8 @@ async def test_unlogged_messages_arrive_in_order_and_end_with_the_answer() -> No
     await stream.finish(b"answer")
     await stream.emit(b"late")
     with stream.messages:
-        assert [message async for message in stream.messages] == [b"one", b"two", b"answer"]
+        assert [message async for message in stream.messages] == [b"one", b"two"]
+    assert stream.last == b"answer"
 
 
 async def test_only_json_means_that_nothing_else_is_sent() -> None:

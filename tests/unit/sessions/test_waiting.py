@@ -138,14 +138,16 @@ async def test_cancelling_is_exact_about_session_id_and_type() -> None:
         assert [each.session_ended for each in (number, text, other)] == [True, True, False]
         assert [each.scope.cancel_called for each in (number, text, other)] == [True, True, False]
     assert len(running) == 0
-    assert running.sessions() == []
+    assert running.busy_sessions() == []
+    assert not running.runs(SessionId("s"))
 
 
 async def test_a_handler_that_raises_is_forgotten_as_well() -> None:
     running = Running()
     with pytest.raises(ZeroDivisionError), running.enter(SessionId("s"), 1):
         raise ZeroDivisionError
-    assert running.sessions() == []
+    assert running.busy_sessions() == []
+    assert not running.runs(SessionId("s"))
 
 
 # Signals

@@ -62,7 +62,7 @@ class Append:
             )
         if self.expects is not None:
             ask(tx, log, self.expects, self.name, offset)
-        if len(log.entries) > tx.options.max_events or log.size > tx.options.max_bytes:
+        if log.events > tx.options.max_events or log.size > tx.options.max_bytes:
             _trim(tx, log)
         tx.touch(log)
         return Event(self.stream, Position(log.epoch, offset), previous, self.payload, final)
@@ -106,7 +106,7 @@ def ask(tx: Transaction, log: SessionLog, request: bytes, stream: bytes | None, 
 
 def _forget_idle_streams(tx: Transaction, log: SessionLog) -> None:
     """The older half of the running streams of which no event is left: nobody can miss much of them."""
-    busy = {entry.stream for entry in log.entries.values()}
+    busy = {entry.stream for entry in tx.entries(log).values()}
     rows = tx.execute(
         "SELECT name FROM streams WHERE session = ? AND closed = 0 AND replica IS NOT NULL "
         "ORDER BY opened_at",
@@ -128,30 +128,32 @@ def _forget(tx: Transaction, log: SessionLog, names: Sequence[bytes]) -> None:
 def _trim(tx: Transaction, log: SessionLog) -> None:
     """Make room, and note for each stream what it lost."""
     options = tx.options
+    entries = tx.entries(log)
     gone = victims(
-        log.entries.values(), newest=log.top, max_events=options.max_events, max_bytes=options.max_bytes
+        entries.values(), newest=log.top, max_events=options.max_events, max_bytes=options.max_bytes
     )
     if not gone:
         return
     # A stream whose final event goes is forgotten, and with it what else is kept of it.
     ended = {entry.stream for entry in gone if entry.final}
     doomed = {entry.offset for entry in gone}
-    doomed |= {offset for offset, entry in log.entries.items() if entry.stream in ended and offset != log.top}
+    doomed |= {offset for offset, entry in entries.items() if entry.stream in ended and offset != log.top}
     tx.flush()
-    _unlink(tx, log, doomed)
-    _note_trimmed(tx, log, {entry.stream for entry in gone} - ended)
+    _unlink(tx, log, entries, doomed)
+    _note_trimmed(tx, log, entries, {entry.stream for entry in gone} - ended)
     _forget(tx, log, sorted(ended))
     tx.changed_chain(log)
 
 
-def _unlink(tx: Transaction, log: SessionLog, doomed: set[int]) -> None:
+def _unlink(tx: Transaction, log: SessionLog, entries: dict[int, Entry], doomed: set[int]) -> None:
     """Delete events, and lead the chain past them."""
     dropped: list[tuple[int]] = []
     joined: list[tuple[int, int]] = []
     kept, skipped = 0, False
-    for entry in list(log.entries.values()):
+    for entry in list(entries.values()):
         if entry.offset in doomed:
             dropped.append((entry.row,))
+            del entries[entry.offset]
             log.let_go(entry)
             skipped = True
             continue
@@ -162,7 +164,7 @@ def _unlink(tx: Transaction, log: SessionLog, doomed: set[int]) -> None:
     tx.connection.executemany("UPDATE log SET back = ? WHERE id = ?", joined)
 
 
-def _note_trimmed(tx: Transaction, log: SessionLog, names: set[bytes]) -> None:
+def _note_trimmed(tx: Transaction, log: SessionLog, entries: dict[int, Entry], names: set[bytes]) -> None:
     rows: list[tuple[int, str, int, bytes]] = []
     for name in names:
         stream = log.streams.get(name)
@@ -170,7 +172,7 @@ def _note_trimmed(tx: Transaction, log: SessionLog, names: set[bytes]) -> None:
             keys = [
                 (decode(writer), one.counter, one.offset, one.previous, one.final)
                 for writer, one in stream.accepted.items()
-                if one.offset not in log.entries
+                if one.offset not in entries
             ]
             rows.append((stream.trimmed, json.dumps(keys), log.no, name))
     tx.connection.executemany("UPDATE streams SET trimmed = ?, keys = ? WHERE session = ? AND name = ?", rows)

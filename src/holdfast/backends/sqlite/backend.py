@@ -52,9 +52,10 @@ class SqliteBackend:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.path, options = locate(url, name, options)
-        self._private_folder = str(url).partition("?")[0] == "sqlite://"
         self.replica: Final = check_replica(replica or f"q{token_hex(8)}")
-        self._engine = Engine(Database(self.path, options), self.replica, options, clock)
+        own_folder = str(url).partition("?")[0] == "sqlite://"
+        database = Database(self.path, options, make_folder=own_folder)
+        self._engine = Engine(database, self.replica, options, clock)
         self._entered = False
         self.log: Final = SqliteEventLog(self._engine)
         self.sessions: Final = SqliteSessionStore(self._engine)
@@ -83,8 +84,6 @@ class SqliteBackend:
         if self._entered:
             raise RuntimeError("a SqliteBackend can be entered once")
         self._entered = True
-        if self._private_folder:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._engine.open()
         return self
 

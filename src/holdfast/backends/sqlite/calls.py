@@ -39,11 +39,11 @@ class Loop:
         with suppress(RuntimeError):  # trio.RunFinishedError is one, too
             self._post(function, *args)
 
-    def promise(self) -> tuple[Awaitable[object], Callable[[], object]]:
-        """What one task awaits, and what tells it, in the event loop."""
+    def promise(self) -> tuple[Callable[[], Awaitable[object]], Callable[[], object]]:
+        """What one task calls and awaits, and what tells it, in the event loop."""
         if self._create_future is None:
             event = anyio.Event()
-            return event.wait(), event.set
+            return event.wait, event.set
         # On asyncio a bare future: half the cost of an event, and this is the hottest path of the backend.
         future = self._create_future()
 
@@ -51,7 +51,7 @@ class Loop:
             if not future.done():
                 future.set_result(None)
 
-        return future, tell
+        return lambda: future, tell
 
 
 class Call(Generic[C]):
@@ -121,8 +121,8 @@ class Worker(Generic[C]):
         """Begin to work."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Let what waits be done, and end the thread. Blocks, but not for ever."""
+    def stop(self) -> bool:
+        """Let what waits be done, and end the thread. Blocks, but not for ever; False: it hangs."""
         self._stopping = True
         self._wake.set()
         self._thread.join(_JOIN_SECONDS)
@@ -130,6 +130,7 @@ class Worker(Generic[C]):
             logger.error(
                 "%s did not end within %g s: the disk does not answer", self._thread.name, _JOIN_SECONDS
             )
+        return not self._thread.is_alive()
 
     async def call(self, run: Callable[[C], T], *, undo: Callable[[C, Any], object] | None = None) -> T:
         """Do something in the thread and return its result.
@@ -145,7 +146,7 @@ class Worker(Generic[C]):
         call = Call(run, tell, undo=undo)
         self.submit(call)
         try:
-            await told
+            await told()
         except BaseException:
             call.abandoned = True
             if call.done:
@@ -188,9 +189,17 @@ class Worker(Generic[C]):
             if batch:
                 self._began = time.monotonic()
                 self._under_way = batch
-                self._carry_out(batch)
+                self._carry_out_safely(batch)
                 self._under_way = []
                 self._loop.post(self._finish, batch)
+
+    def _carry_out_safely(self, batch: list[Call[C]]) -> None:
+        try:
+            self._carry_out(batch)
+        except Exception as error:  # a bug of ours must not leave callers waiting for ever
+            logger.exception("%s failed", self._thread.name)
+            for call in batch:
+                call.error = call.error or StoreUnavailable(f"the outcome is unknown: {error!r}")
 
     def _sleep(self) -> None:
         seconds = self._rest()
@@ -208,8 +217,6 @@ class Worker(Generic[C]):
 
     def _finish(self, batch: list[Call[C]]) -> None:
         for call in batch:
-            if call.done:
-                continue
             call.done = True
             if call.abandoned:
                 self._regret(call)
@@ -217,10 +224,10 @@ class Worker(Generic[C]):
                 call.finished()
 
     def _regret(self, call: Call[C]) -> None:
-        if call.undo is not None and call.error is None:
-            undo, result = call.undo, call.result
+        undo, result = call.undo, call.result
+        if undo is not None and result is not None:
             call.undo = None
-            if result is not None and not self._stopping:
+            with suppress(StoreUnavailable):
                 self.submit(Call(lambda context: undo(context, result), _nothing))
 
 

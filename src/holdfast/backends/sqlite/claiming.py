@@ -40,7 +40,7 @@ def _unanswered(tx: Transaction, log: SessionLog) -> tuple[Event, ...]:
     rows = tx.execute(
         'SELECT "offset" FROM asked WHERE session = ? AND stream = ? AND answer IS NULL', (log.no, name)
     ).fetchall()
-    offsets = {offset for (offset,) in rows if offset in log.entries}
+    offsets = {offset for (offset,) in rows}
     if not offsets:
         return ()
     _, events = events_since(tx.connection, log.no, log.last, name, min(offsets) - 1)

@@ -47,7 +47,8 @@ def begin(connection: sqlite3.Connection, wait_seconds: float) -> None:
 class Database:
     """One file and how to connect to it. Everything here blocks: call it in a thread."""
 
-    def __init__(self, path: Path, options: SqliteOptions) -> None:
+    def __init__(self, path: Path, options: SqliteOptions, *, make_folder: bool = False) -> None:
+        self._make_folder = make_folder
         self.path: Final = path
         self.options: Final = options
 
@@ -100,7 +101,11 @@ class Database:
 
     def _create(self) -> None:
         """Sessions are nobody else's business: the file is for this user only, from its first byte."""
+        if self.path.is_dir():
+            raise ConfigurationError(f"store: {self.path} is a folder, expected a file")
         try:
+            if self._make_folder:
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
             return
@@ -116,8 +121,6 @@ class Database:
 
     def _check(self, connection: sqlite3.Connection) -> None:
         """Nothing is written before it is certain that the file is ours or empty."""
-        if self.path.is_dir():
-            raise ConfigurationError(f"store: {self.path} is a folder, expected a file")
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         if tables and application != schema.APPLICATION_ID:

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -179,11 +180,11 @@ class _Threads:
     def stop(self) -> None:
         """End the threads and close the file."""
         self.listener.stop()
-        last = Call[Transaction](self._leave, time.monotonic)
-        self.writing.submit(last)
-        self.writing.stop()
-        self.reading.stop()
-        self._close()
+        with suppress(StoreError):  # too much is waiting: others find out by themselves that this one left
+            self.writing.submit(Call[Transaction](self._leave, time.monotonic))
+        ended = [self.writing.stop(), self.reading.stop()]
+        if all(ended):  # else what they use must stay; they are daemons
+            self._close()
 
     def _leave(self, tx: Transaction) -> None:
         tx.execute("DELETE FROM listeners WHERE replica = ?", (self._replica,))

@@ -125,6 +125,6 @@ def _settle(log: SessionLog, offset: int) -> None:
 
     Other processes may go on to keep it: they learn of it when they read the session anew.
     """
-    entry = log.entries.get(offset)
+    entry = None if log.entries is None else log.entries.get(offset)
     if entry is not None and not entry.final:
         entry.precious = False

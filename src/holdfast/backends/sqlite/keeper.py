@@ -4,15 +4,17 @@ import logging
 import os
 import sqlite3
 import time
+from pathlib import Path
 from typing import Final
 
 from holdfast.backends.sqlite.database import Database, begin
+from holdfast.errors import StoreRefused
 
 __all__ = ["Keeper"]
 
 logger = logging.getLogger("holdfast.backends.sqlite")
 
-_IDLE_SECONDS: Final = 5.0
+_CHECK_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 _FREE_PAGES: Final = 256
 """So many are kept for what comes next, and so many are given back in one step."""
@@ -30,10 +32,13 @@ class Keeper:
         self._writer = writer
         self._options = database.options
         self._log = f"{database.path}-wal"
+        self._path = database.path
+        self._identity = _identity(database.path)
+        self._next_check = 0.0
         self._connection = database.connect()
         writer.execute(f"PRAGMA journal_size_limit = {database.options.checkpoint_bytes}")
         self._pending = False
-        self._next = time.monotonic() + _IDLE_SECONDS
+        self._next = time.monotonic() + self._options.tidy_seconds
 
     def committed(self) -> None:
         """Something was written: copy the log into the file if it is long."""
@@ -44,13 +49,30 @@ class Keeper:
         except FileNotFoundError:
             pass
 
+    def check_file(self) -> None:
+        """Nothing, as long as the file is where it was opened.
+
+        Raises:
+            StoreRefused: somebody removed or replaced it. What is written now, nobody would find.
+        """
+        now = time.monotonic()
+        if now < self._next_check:
+            return
+        self._next_check = now + _CHECK_SECONDS
+        if _identity(self._path) != self._identity:
+            self._next_check = now
+            raise StoreRefused(
+                f"{self._path}: the file was removed or replaced while it was open. Restart this process; "
+                "stop all of them before a file is restored"
+            )
+
     def due(self) -> bool:
         """Whether it is time to tidy up."""
         return time.monotonic() >= self._next
 
     def tidied(self, *, more: bool) -> float:
         """It was done; returns when it is due again."""
-        seconds = _PAUSE_SECONDS if more else _IDLE_SECONDS
+        seconds = _PAUSE_SECONDS if more else self._options.tidy_seconds
         self._next = time.monotonic() + seconds
         return seconds
 
@@ -64,13 +86,14 @@ class Keeper:
         (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
         if free <= max(2 * _FREE_PAGES, pages // 4):
             return False
-        self._writer.execute(f"PRAGMA incremental_vacuum({_FREE_PAGES})").fetchall()
+        # `execute` would stop after the first page: the statement has rows without columns.
+        self._writer.executescript(f"PRAGMA incremental_vacuum({_FREE_PAGES})")
         return True
 
     def checkpoint(self) -> None:
-        """Copy the log into the file, as far as no reader needs it. If that fails, the log grows for a while."""
+        """Copy the log into the file, as far as no reader needs it. If that fails, the log grows."""
         try:
-            begin(self._writer, 0.0)
+            begin(self._writer, 0.01)
         except sqlite3.OperationalError:
             return
         try:
@@ -89,3 +112,11 @@ class Keeper:
     def close(self) -> None:
         """Release the connection."""
         self._connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -15,7 +15,10 @@ __all__ = ["check_filesystem", "locate"]
 
 _SCHEME: Final = "sqlite://"
 _SHARED_FILESYSTEMS: Final = frozenset(
-    "9p afs ceph cifs fuse.glusterfs fuse.s3fs fuse.sshfs glusterfs lustre ncpfs nfs nfs4 smb3 smbfs".split()
+    (
+        *("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs", "lustre"),
+        *("ncpfs", "nfs", "nfs4", "smb3", "smbfs"),
+    )
 )
 
 

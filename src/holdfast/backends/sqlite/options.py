@@ -35,6 +35,8 @@ class SqliteOptions:
         max_subscriptions: most resource subscriptions of one session.
         takeover_seconds: the standalone stream changes hands at most once in so many seconds.
         heal_seconds: how often to look whether a hint was lost.
+        tidy_seconds: how often the writer removes what has run out, gives space back, and makes what was
+            written safe against a power cut.
         cached_events: events of recently used sessions that the writer remembers, without their payload.
         checkpoint_bytes: the write-ahead log is copied into the file when it is longer than that.
     """
@@ -53,6 +55,7 @@ class SqliteOptions:
     max_subscriptions: int = 10_000
     takeover_seconds: float = 1.0
     heal_seconds: float = 2.0
+    tidy_seconds: float = 5.0
     cached_events: int = 100_000
     checkpoint_bytes: int = 4 * 1024 * 1024
 

@@ -36,8 +36,18 @@ class Stream:
     closed: bool = False
     accepted: OrderedDict[bytes, Accepted] = field(default_factory=OrderedDict[bytes, Accepted])
 
+    def note(self, offset: int, previous: int, key: tuple[bytes, int] | None, *, final: bool) -> None:
+        """An event is stored; perhaps one that is older than what is known."""
+        self.last = max(self.last, offset)  # a newer one may have been dropped
+        self.closed = self.closed or final
+        if key is not None:
+            self.remember(key[0], Accepted(key[1], offset, previous, final))
+
     def remember(self, writer: bytes, accepted: Accepted) -> None:
-        """Note the last key of a writer."""
+        """Note a key of a writer, if it is the last one."""
+        known = self.accepted.get(writer)
+        if known is not None and known.counter >= accepted.counter:
+            return
         self.accepted[writer] = accepted
         self.accepted.move_to_end(writer)
         if len(self.accepted) > WRITERS_REMEMBERED:
@@ -52,8 +62,10 @@ class SessionLog:
         life: of the file, when `epoch` began.
         last: row of the newest event.
         trims: how often events were dropped. Another number in the file: somebody else did it.
-        size: bytes of payload.
         seen: which change of the file by somebody else this has taken in; see `SessionCache`.
+        events: how many are kept.
+        size: bytes of their payload.
+        entries: what is kept, by offset; None: not known. It is needed only to trim.
     """
 
     no: int
@@ -66,30 +78,30 @@ class SessionLog:
     top: int
     last: int
     trims: int
+    events: int
+    size: int
     seen: int
-    size: int = 0
     streams: dict[bytes, Stream] = field(default_factory=dict[bytes, Stream])
-    entries: dict[int, Entry] = field(default_factory=dict[int, Entry])
+    entries: dict[int, Entry] | None = None
 
-    def take_in(self, entry: Entry) -> None:
-        """Note an event that is stored."""
-        self.entries[entry.offset] = entry
+    @property
+    def weight(self) -> int:
+        """About how much memory this takes, in events."""
+        return 1 + len(self.streams) + (len(self.entries) if self.entries is not None else 0)
+
+    def add(self, entry: Entry) -> None:
+        """Note a new event."""
+        self.events += 1
         self.size += entry.size
         self.top = entry.offset
         self.last = entry.row
-        stream = self.streams.get(entry.stream)
-        if stream is None:
-            return  # its stream is forgotten
-        stream.last = max(stream.last, entry.offset)  # a newer one may have been dropped
-        if entry.final:
-            stream.closed = True
-        if entry.key is not None:
-            writer, counter = entry.key
-            stream.remember(writer, Accepted(counter, entry.offset, entry.previous, entry.final))
+        if self.entries is not None:
+            self.entries[entry.offset] = entry
+        self.streams[entry.stream].note(entry.offset, entry.previous, entry.key, final=entry.final)
 
     def let_go(self, entry: Entry) -> None:
         """Note that an event was dropped."""
-        del self.entries[entry.offset]
+        self.events -= 1
         self.size -= entry.size
         stream = self.streams.get(entry.stream)
         if stream is not None:

@@ -19,11 +19,13 @@ __all__ = ["SessionCache", "Transaction", "fenced"]
 _FENCES_REMEMBERED: Final = 8
 """Positions from lives before these are lost."""
 
+_STREAM: Final = "SELECT name, trimmed, closed, keys FROM streams WHERE session = ?"
+
 _COUNTED_EVERY: Final = 256
 """Commits between two looks at how much is remembered: counting costs as much as there is."""
 
 _SESSION: Final = """
-SELECT sessions.no, ttl_ms, expires_at, epoch, life, fences, top, last, trims
+SELECT sessions.no, ttl_ms, expires_at, epoch, life, fences, top, last, trims, events, bytes
 FROM sessions JOIN heads ON heads.no = sessions.no WHERE
 """
 
@@ -62,6 +64,10 @@ class SessionCache:
         """Read what is not of one session."""
         row = connection.execute("SELECT life, next_event, next_session, sessions FROM file").fetchone()
         self.life, self.next_event, self.next_session, self.sessions = row
+        self.load_listeners(connection)
+
+    def load_listeners(self, connection: sqlite3.Connection) -> None:
+        """Read where other replicas receive hints."""
         self.listeners = dict(connection.execute("SELECT replica, address FROM listeners").fetchall())
 
     def get(self, session: str) -> SessionLog | None:
@@ -89,10 +95,10 @@ class SessionCache:
         self._commits += 1
         if self._commits % _COUNTED_EVERY and len(self._logs) <= self._max_entries:
             return
-        total = sum(len(log.entries) + 1 for log in self._logs.values())
+        total = sum(log.weight for log in self._logs.values())
         while total > self._max_entries:
             _, log = self._logs.popitem(last=False)
-            total -= len(log.entries) + 1
+            total -= log.weight
 
 
 class Transaction:
@@ -174,7 +180,7 @@ class Transaction:
                 payload,
             )
         )
-        log.take_in(entry)
+        log.add(entry)
         self._grown[log.no] = log
         self.changed[log.id] = None
 
@@ -185,8 +191,12 @@ class Transaction:
             connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._events)
             self._events = []
         if self._grown:
-            rows = [(log.top, log.last, log.trims, log.no) for log in self._grown.values()]
-            connection.executemany("UPDATE heads SET top = ?, last = ?, trims = ? WHERE no = ?", rows)
+            rows = [
+                (log.top, log.last, log.trims, log.events, log.size, log.no) for log in self._grown.values()
+            ]
+            connection.executemany(
+                "UPDATE heads SET top = ?, last = ?, trims = ?, events = ?, bytes = ? WHERE no = ?", rows
+            )
             self._grown = {}
         if self._touched:
             deadlines = [(log.expires_at, log.no) for log in self._touched.values()]
@@ -223,61 +233,98 @@ class Transaction:
         """A stream of a session; one that somebody else opened meanwhile is found in the file."""
         stream = log.streams.get(name)
         if stream is None:
-            row = self.execute(
-                "SELECT name, opened_at, trimmed, closed, keys FROM streams WHERE session = ? AND name = ?",
-                (log.no, name),
-            ).fetchone()
+            row = self.execute(f"{_STREAM} AND name = ?", (log.no, name)).fetchone()
             if row is not None:
                 stream = _stream(row)
                 log.streams[name] = stream
         return stream
 
+    def entries(self, log: SessionLog) -> dict[int, Entry]:
+        """What is kept of a log, by offset, oldest first."""
+        if log.entries is None:
+            self.flush()
+            asked = self.execute('SELECT "offset" FROM asked WHERE session = ? AND answer IS NULL', (log.no,))
+            waiting = {offset for (offset,) in asked}
+            log.entries = {
+                offset: Entry(
+                    row,
+                    offset,
+                    name,
+                    previous,
+                    size,
+                    bool(final),
+                    bool(final) or offset in waiting,
+                    None if writer is None else (writer, counter),
+                )
+                for row, offset, name, previous, size, final, writer, counter in entries_since(
+                    self.connection, log.no, log.last
+                )
+            }
+        return log.entries
+
     def _load(self, session: SessionId) -> SessionLog | None:
         row = self.execute(f"{_SESSION} id = ?", (session,)).fetchone()
         if row is None:
             return None
-        no, ttl_ms, expires_at, epoch, life, fences, top, last, trims = row
+        no, ttl_ms, expires_at, epoch, life, fences, *head = row
+        top, last, trims, events, size = head
         log = SessionLog(
-            no, session, ttl_ms, expires_at, epoch, life, _fences(fences), top, last, trims, self.cache.seen
+            no,
+            session,
+            ttl_ms,
+            expires_at,
+            epoch,
+            life,
+            _fences(fences),
+            top,
+            last,
+            trims,
+            events,
+            size,
+            self.cache.seen,
         )
-        streams = self.execute(
-            "SELECT name, opened_at, trimmed, closed, keys FROM streams WHERE session = ?", (no,)
-        )
-        log.streams = {row[0]: _stream(row) for row in streams}
-        self._take_in(log, last, 0)
-        log.top = top
+        log.streams = {row[0]: _stream(row) for row in self.execute(_STREAM, (no,))}
+        self._note(log, last, 0)
         self.cache.put(log)
         return log
 
     def _renewed(self, log: SessionLog) -> SessionLog | None:
         """A remembered session, after somebody else has changed something in the file."""
-        self.cache.forget(log.id)
         row = self.execute(f"{_SESSION} sessions.no = ?", (log.no,)).fetchone()
         if row is None:
+            self.cache.forget(log.id)
             return None
-        _, _, expires_at, epoch, life, fences, top, last, trims = row
-        if trims != log.trims:
+        _, _, log.expires_at, log.epoch, log.life, fences, *head = row
+        log.fences = _fences(fences)
+        top, last, trims, events, size = head
+        if top < log.top:  # cut short by somebody who repaired the file
             return self._load(SessionId(log.id))
-        log.expires_at, log.epoch, log.life, log.fences = expires_at, epoch, life, _fences(fences)
+        if trims != log.trims:
+            self._learn_trims(log)
         if last != log.last:
-            self._take_in(log, last, log.last)
-            log.top = top
+            log.entries = None
+            self._note(log, last, log.last)
+        log.top, log.last, log.trims, log.events, log.size = top, last, trims, events, size
         log.seen = self.cache.seen
-        self.cache.put(log)
         return log
 
-    def _take_in(self, log: SessionLog, last: int, stop: int) -> None:
-        rows = entries_since(self.connection, log.no, last, stop)
-        asked = self.execute('SELECT "offset" FROM asked WHERE session = ? AND answer IS NULL', (log.no,))
-        waiting = {offset for (offset,) in asked}
-        for row, offset, name, previous, size, final, writer, counter in rows:
-            if name not in log.streams:
-                self.stream_row(log, name)
-            key = None if writer is None else (writer, counter)
-            entry = Entry(
-                row, offset, name, previous, size, bool(final), bool(final) or offset in waiting, key
-            )
-            log.take_in(entry)
+    def _learn_trims(self, log: SessionLog) -> None:
+        """Somebody else has trimmed: learn which streams are forgotten, and what the others lost."""
+        log.entries = None
+        known, log.streams = log.streams, {}
+        for row in self.execute(_STREAM, (log.no,)):
+            stream = _stream(row, known.get(row[0]))
+            log.streams[stream.name] = stream
+
+    def _note(self, log: SessionLog, last: int, stop: int) -> None:
+        """Learn of the events in the rows from `stop` to `last`."""
+        for _, offset, name, previous, _, final, writer, counter in entries_since(
+            self.connection, log.no, last, stop
+        ):
+            stream = self.stream_row(log, name)
+            if stream is not None:
+                key = None if writer is None else (writer, counter)
+                stream.note(offset, previous, key, final=bool(final))
 
     def _begin_epoch(self, log: SessionLog) -> None:
         """The file may have lost its end, or be a copy of an older one: fence what is there."""
@@ -293,9 +340,12 @@ def _fences(text: str) -> list[tuple[str, int]]:
     return [] if text == "[]" else [(epoch, top) for epoch, top in json.loads(text)]
 
 
-def _stream(row: Iterable[Any]) -> Stream:
-    name, _, trimmed, closed, keys = row
-    stream = Stream(name, last=trimmed, trimmed=trimmed, closed=bool(closed))
+def _stream(row: Iterable[Any], known: Stream | None = None) -> Stream:
+    """A stream as it is in the file, with what is known of its events. Some may have come and gone unseen."""
+    name, trimmed, closed, keys = row
+    stream = known or Stream(name)
+    stream.trimmed, stream.closed = trimmed, bool(closed)
+    stream.last = max(stream.last, trimmed)
     if keys != "[]":
         for writer, counter, offset, previous, final in json.loads(keys):
             accepted = Accepted(counter, offset, previous, bool(final))

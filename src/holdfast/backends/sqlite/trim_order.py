@@ -32,7 +32,7 @@ class Entry:
 
 
 def few(most: int) -> int:
-    """How much is left when a log of at most `most` was full: a little less, so that few appends must trim."""
+    """How much is left when a log of at most `most` was full: less, so that few appends must trim."""
     return most - most // 32
 
 

@@ -97,6 +97,7 @@ class Writer:
         self._end(tx)
 
     def _begin(self) -> Transaction:
+        self._keeper.check_file()
         begin(self._connection, self._options.busy_seconds)
         self._cache.look(self._connection)
         now = int(self._clock() * 1000)
@@ -105,9 +106,12 @@ class Writer:
     def _end(self, tx: Transaction) -> None:
         tx.finish()
         self._connection.execute("COMMIT")
-        self._announce(tx)
-        self._cache.shrink()
-        self._keeper.committed()
+        try:
+            self._announce(tx)
+            self._cache.shrink()
+            self._keeper.committed()
+        except Exception:  # it is stored: a failure now must not look like one of the operations
+            logger.exception("what follows a transaction failed")
 
     def _undo(self) -> None:
         self._cache.clear()
@@ -142,7 +146,8 @@ class Writer:
 
     def _remove_dead_listeners(self, tx: Transaction) -> None:
         """Those that were killed: nobody receives at their address."""
-        for address in self._outbox.gone:
-            tx.execute("DELETE FROM listeners WHERE address = ?", (address,))
-        self._outbox.gone.clear()
-        self._cache.load(tx.connection)
+        if self._outbox.gone:
+            for address in self._outbox.gone:
+                tx.execute("DELETE FROM listeners WHERE address = ?", (address,))
+            self._outbox.gone.clear()
+            self._cache.load_listeners(tx.connection)

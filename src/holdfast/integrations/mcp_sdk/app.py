@@ -98,7 +98,8 @@ class Attached:
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[None, None]:
         """Serve with shared sessions. The application's own lifespan must be entered around this."""
-        manager = self._manager or self._endpoint.session_manager
+        before = self._endpoint.session_manager
+        manager = self._manager or before
         _check(manager)
         async with AsyncExitStack() as stack:
             state = await self._state(manager, stack)
@@ -121,7 +122,7 @@ class Attached:
             try:
                 yield
             finally:
-                self._endpoint.session_manager = manager
+                self._endpoint.session_manager = before
                 self.replica = None
 
     async def _state(self, manager: StreamableHTTPSessionManager, stack: AsyncExitStack) -> Any:
@@ -171,7 +172,7 @@ def attach(app: Starlette, *, store: str | Backend | None = None, **options: Any
     endpoints = list(_endpoints(app.routes))
     if len(endpoints) > 1:
         raise ConfigurationError(
-            "attach: this application has more than one Streamable HTTP endpoint; attach each one before they "
+            "attach: this application has several Streamable HTTP endpoints; attach each one before they "
             "are combined"
         )
     if not endpoints:

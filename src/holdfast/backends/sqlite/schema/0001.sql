@@ -35,11 +35,14 @@ CREATE INDEX sessions_by_owner ON sessions (owner, id);
 
 -- What changes with each event, in rows so small that those of many sessions share a page.
 -- `last`: id of the newest event, the start of the chain. `trims` grows whenever events are dropped.
+-- `events`, `bytes`: how many are kept, and their payload.
 CREATE TABLE heads (
   no INTEGER PRIMARY KEY,
   top INTEGER NOT NULL DEFAULT 0,
   last INTEGER NOT NULL DEFAULT 0,
-  trims INTEGER NOT NULL DEFAULT 0
+  trims INTEGER NOT NULL DEFAULT 0,
+  events INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL DEFAULT 0
 );
 
 -- Append-only, so that events of all sessions share pages and a commit writes few of them. An index would undo
