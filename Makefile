@@ -38,7 +38,8 @@ demo: $(READY) ## Three replicas, one store, a round-robin proxy and a real clie
 	@$(BIN)/python examples/demo.py
 
 test: $(READY) redis ## All tests, on memory, Valkey and Redis (ARGS="-k name" is passed to pytest)
-	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) --ignore tests/chaos $(ARGS)
+	$(BIN)/python -m pytest tests/chaos # alone: it measures how long clients wait
 
 check: $(READY) ## Style, format, types (mypy and pyright, both strict), import rules
 	$(BIN)/ruff check

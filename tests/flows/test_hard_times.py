@@ -5,7 +5,7 @@ import pytest
 
 from holdfast.errors import StoreUnavailable
 from tests.flows.apps import Stage
-from tests.flows.conftest import Setup, Wired
+from tests.flows.conftest import Wired
 from tests.flows.wire import said, until
 
 
@@ -54,33 +54,35 @@ async def test_a_store_that_fails_while_a_stream_is_left_harms_nobody(wired: Wir
         assert await wire.do("echo", "x", on=1) == "1:x"
 
 
+@pytest.fixture
+def quick_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is silent for a second is dead: the real bound is tested in test_ending.py."""
+    monkeypatch.setattr("holdfast.sessions.replica.HEARTBEAT_SECONDS", 0.3)
+    monkeypatch.setattr("holdfast.sessions.replica.DEAD_AFTER_SECONDS", 1.0)
+
+
+@pytest.mark.usefixtures("quick_deaths")
 @pytest.mark.parametrize("request_id", [7, "7", 2**53 + 1, 'quo"te\\'], ids=repr)
 async def test_the_error_for_a_dead_replicas_request_has_its_very_id(
-    wired: Wired, setup: Setup, request_id: int | str
+    wired: Wired, request_id: int | str
 ) -> None:
     async with wired() as wire:
         async with wire.calling("report_and_wait", on=0, id=request_id) as stream:
             await stream.method("notifications/progress")
-            inner = wire.fleet.replicas[0].store.inner
-            if setup.store == "memory":
-                await wire.fleet.kill(0)
-                await inner.replicas.retire()
-            else:
-                await inner.replicas.retire()  # as if its heartbeat had run out; it may not notice in time
-                await wire.fleet.kill(0)
+            await wire.fleet.kill(0)
         async with wire.open(on=1, after=stream.last_id) as resumed:
             answer = await resumed.result()
+        assert answer["error"]["data"]["reason"] == "replica-died"
         assert answer["id"] == request_id
         assert type(answer["id"]) is type(request_id)
 
 
+@pytest.mark.usefixtures("quick_deaths")
 async def test_a_replica_taken_for_dead_by_mistake_does_not_answer_twice(wired: Wired, stage: Stage) -> None:
     """It was only slow: the answer that others gave stands, also for the client that stayed with it."""
     async with wired() as wire, wire.calling("report_and_wait", on=0) as stream:
         await stream.method("notifications/progress")
-        store = wire.fleet.replicas[0].store
-        store.fail("replicas.beat")
-        await store.inner.replicas.retire()
+        wire.fleet.replicas[0].store.fail("replicas.beat")
         async with wire.open(on=1, after=stream.last_id) as resumed:
             told = await resumed.result()
         assert told["error"]["data"]["reason"] == "replica-died"

@@ -14,7 +14,7 @@ from holdfast.testing.replicas import Fleet
 
 __all__ = ["PATIENCE_SECONDS", "ServerEvent", "Stream", "Wire", "call", "payload", "said", "until"]
 
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 20.0
 ACCEPT: Final = "application/json, text/event-stream"
 CAPABILITIES: Final = {"elicitation": {}, "sampling": {}, "roots": {"listChanged": True}}
 _ids = itertools.count(100)

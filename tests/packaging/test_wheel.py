@@ -35,7 +35,7 @@ def shipped(pattern: str) -> set[str]:
     return {file.relative_to(SOURCE).as_posix() for file in (SOURCE / "holdfast").rglob(pattern)}
 
 
-@pytest.mark.parametrize("pattern", ["*.py", "*.lua", "py.typed"])
+@pytest.mark.parametrize("pattern", ["*.py", "*.lua", "*.sql", "py.typed"])
 def test_every_source_file_is_in_the_wheel(wheel: zipfile.ZipFile, pattern: str) -> None:
     expected = shipped(pattern)
     assert expected, f"no {pattern} in src/holdfast"
@@ -47,7 +47,7 @@ def test_nothing_else_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     assert len(top) == 2
     assert "holdfast" in top
     suffixes = {PurePosixPath(name).suffix for name in wheel.namelist() if name.startswith("holdfast/")}
-    assert suffixes <= {".py", ".lua", ".typed"}
+    assert suffixes <= {".py", ".lua", ".sql", ".typed"}
 
 
 def test_the_licence_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:

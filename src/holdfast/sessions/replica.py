@@ -43,6 +43,9 @@ logger = logging.getLogger("holdfast")
 
 HEARTBEAT_SECONDS: Final = 2.0
 DEAD_AFTER_SECONDS: Final = 6.0
+SEEN_AGAIN_SECONDS: Final = 5.0
+"""After an outage of the store, a living replica has reconnected and shown itself within this."""
+
 UPKEEP_SECONDS: Final = (20.0, 30.0)
 _UPKEEP_BATCH: Final = 200
 _IDLE_HERE_SECONDS: Final = 300.0
@@ -263,7 +266,7 @@ class Replica:
             return True
         if not await self.backend.replicas.alive(replica):
             self._alive_until.pop(replica, None)
-            return time.monotonic() - self._reached_since < DEAD_AFTER_SECONDS + HEARTBEAT_SECONDS
+            return time.monotonic() - self._reached_since < SEEN_AGAIN_SECONDS
         self._alive_until[replica] = time.monotonic() + HEARTBEAT_SECONDS
         return True
 

@@ -35,6 +35,10 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def move(path: Path, to: Path) -> None:
+    path.rename(to)
+
+
 def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
@@ -181,8 +185,8 @@ async def test_a_full_disk_fails_what_writes_and_nothing_else(
     """The disk is simulated: SQLite gives the same error at a limit on the pages of the file."""
     connect = Database.connect
 
-    def limited(self: Database, *, wait_seconds: float | None = None) -> sqlite3.Connection:
-        connection = connect(self, wait_seconds=wait_seconds)
+    def limited(self: Database, *, patient: bool = True) -> sqlite3.Connection:
+        connection = connect(self, patient=patient)
         connection.execute("PRAGMA max_page_count = 120")
         return connection
 
@@ -254,7 +258,7 @@ async def test_nothing_is_left_open_when_opening_fails(path: Path) -> None:
 async def test_a_file_that_was_removed_or_replaced_is_not_written_to(path: Path) -> None:
     async with SqliteBackend(path) as backend:
         session = await new_session(backend)
-        path.rename(path.with_suffix(".moved"))
+        move(path, path.with_suffix(".moved"))
         with anyio.fail_after(10), pytest.raises(StoreRefused, match="removed or replaced"):  # noqa: PT012
             while True:  # it looks once a second
                 await backend.log.append(session, STANDALONE, b"x")

@@ -62,21 +62,29 @@ class Database:
         """
         if reason := check_filesystem(self.path):
             raise ConfigurationError(f"store: {self.path}: {reason}. Use a local disk, or redis://")
-        try:
-            with _OPENING:
-                self._create()
-                connection = self.connect()
+        deadline = time.monotonic() + self.options.busy_seconds
+        while True:
             try:
-                self._check(connection)
-                self._migrate(connection)
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise store_error(error, self.path, self.options.busy_seconds) from error
+                return self._prepare()
+            except sqlite3.Error as error:
+                # Where waiting could be a deadlock, such as at the switch to WAL, SQLite gives up at once.
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise store_error(error, self.path, self.options.busy_seconds) from error
+            time.sleep(_LONGEST_PAUSE)
 
-    def connect(self, *, wait_seconds: float | None = None) -> sqlite3.Connection:
-        """A connection for one thread at a time."""
-        wait = self.options.busy_seconds if wait_seconds is None else wait_seconds
+    def _prepare(self) -> None:
+        with _OPENING:
+            self._create()
+            connection = self.connect()
+        try:
+            self._check(connection)
+            self._migrate(connection)
+        finally:
+            connection.close()
+
+    def connect(self, *, patient: bool = True) -> sqlite3.Connection:
+        """A connection for one thread at a time; not patient: for `begin`, which waits by itself."""
+        wait = self.options.busy_seconds
         connection = sqlite3.connect(
             self.path, timeout=wait, isolation_level=None, check_same_thread=False, cached_statements=256
         )
@@ -88,6 +96,8 @@ class Database:
             )  # Debian's default costs a write per deleted page
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("PRAGMA cache_size = -8000")
+            if not patient:
+                connection.execute("PRAGMA busy_timeout = 0")
         except BaseException:
             connection.close()
             raise

@@ -135,7 +135,7 @@ class _Threads:
             self._presence = Presence(database.path)
             self._closing.append(self._presence.leave)
             mailbox = self._mailbox(database)
-            connection = database.connect(wait_seconds=0.0)
+            connection = database.connect(patient=False)
             self._closing.append(connection.close)
             _enter(connection, options.busy_seconds, replica, mailbox, new_life=self._presence.alone)
             self._presence.share()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from holdfast.backends.sqlite.calls import Call
 from holdfast.backends.sqlite.database import Database, begin
 from holdfast.backends.sqlite.expiry import purge, purge_others
-from holdfast.backends.sqlite.failures import concerns_all
+from holdfast.backends.sqlite.failures import concerns_all, is_busy
 from holdfast.backends.sqlite.hints import event_hint
 from holdfast.backends.sqlite.keeper import Keeper
 from holdfast.backends.sqlite.sockets import Outbox
@@ -75,10 +75,11 @@ class Writer:
                 more = self._tidy_up()
                 self._keeper.rest()
                 self._keeper.tidied(more=more)
-        except Exception:  # the next operation reports it to somebody who can act
+        except Exception as error:  # noqa: BLE001 - the next operation reports it to somebody who can act
             self._undo()
             self._keeper.tidied(more=False)
-            logger.warning("tidying up failed", exc_info=True)
+            if not is_busy(error):
+                logger.warning("tidying up failed: %s", error)
         return _AGAIN_SECONDS if self._outbox.unsent else self._keeper.remaining()
 
     def close(self) -> None:
