@@ -1,6 +1,7 @@
 """One `tools/call` from its POST to its one answer, over as many connections as that takes."""
 
 import asyncio
+import itertools
 import json
 import random
 import time
@@ -79,6 +80,11 @@ class Call:
             await asyncio.sleep(self.log.retry_ms / 1000)
             self._diary.count("resumed")
             await self._connect("GET", None)
+
+    def away(self, since: float) -> list[tuple[float, float]]:
+        """When the client was without a stream after it had once come back to it: it was hit again."""
+        served = [each for each in self.connections if each.served and each.began >= since]
+        return [(one.ended, other.began) for one, other in itertools.pairwise(served)]
 
     def _message(self) -> dict[str, Any]:
         params = {

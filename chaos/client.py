@@ -28,11 +28,18 @@ _HEADERS: Final = {
 
 @dataclass(slots=True)
 class Connection:
-    """One HTTP request. `backend`: who answered it, empty if nobody did; `silent`: it was given up."""
+    """One HTTP request.
+
+    Attributes:
+        backend: who answered it, by the proxy's word; empty if nobody did.
+        served: it was answered with 200.
+        silent: it was given up because nothing came.
+    """
 
     began: float
     ended: float = math.inf
     backend: str = ""
+    served: bool = False
     silent: bool = False
 
 
@@ -97,6 +104,7 @@ class Client:
             body = b"" if message is None else json.dumps(message).encode()
             async with exchange(self._port, method, self._headers(last_event_id), body, PATIENCE) as answer:
                 connection.backend = answer.backend
+                connection.served = answer.status == HTTPStatus.OK
                 if answer.status == HTTPStatus.NOT_FOUND:
                     self.diary.blame("re-initialize", f"404 from {answer.backend}")
                     raise SessionLostError

@@ -211,13 +211,12 @@ class Fleet:
             if blow.backend == backend and blow.at <= until and blow.end >= since and blow.deadly
         ]
 
-    def paused_seconds(self, connection: Connection, since: float, until: float) -> float:
-        """How much of a stretch of time a client spent on a connection to a replica that stood still."""
-        since, until = max(since, connection.began), min(until, connection.ended)
+    def pauses(self, connection: Connection) -> list[tuple[float, float]]:
+        """When a client was on a connection to a replica that stood still."""
         if connection.silent and not connection.backend:
-            return max(0.0, until - since)
+            return [(connection.began, connection.ended)]
         pauses = [blow for blow in self.blows if blow.harm == "stop" and blow.backend == connection.backend]
-        return sum(max(0.0, min(until, pause.end) - max(since, pause.at)) for pause in pauses)
+        return [(max(each.at, connection.began), min(each.end, connection.ended)) for each in pauses]
 
 
 @contextlib.asynccontextmanager

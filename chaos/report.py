@@ -43,7 +43,7 @@ def table(tally: Tally, diaries: list[Diary], seconds: float, lag_seconds: float
     rows.append(("events read per client, fewest and most", f"{acknowledged[0]:,} {acknowledged[-1]:,}"))
     rows.append(("errors of dead replicas waited for", f"{len(tally.error_waits):,}"))
     rows.append(("longest wait for one, s", _longest(tally.error_waits)))
-    rows.append(("the same with time on paused replicas, s", _longest(tally.raw_error_waits)))
+    rows.append(("the same with further kills and pauses, s", _longest(tally.raw_error_waits)))
     rows.append(("the rig's own longest lag, s", f"{lag_seconds:.2f}"))
     rows += [(f"VIOLATIONS {kind}", str(tally.of(kind))) for kind in _KINDS]
     width = max(len(name) for name, _ in rows)

@@ -127,19 +127,28 @@ class Worker:
             self._judge_wait(call, blows[0].at)
 
     def _judge_wait(self, call: Call, died_at: float) -> None:
+        """Pauses and deaths of those who were asked later are no fault of theirs, and are taken off."""
         wait = call.answered_at - died_at
-        paused = sum(self.fleet.paused_seconds(each, died_at, call.answered_at) for each in call.connections)
+        off = [pause for each in call.connections for pause in self.fleet.pauses(each)]
+        spent = _length([*off, *call.away(died_at)], died_at, call.answered_at)
         self.diary.tally.raw_error_waits.append(wait)
-        self.diary.tally.error_waits.append(wait - paused)
-        if wait - paused > LATE_SECONDS:
-            self.diary.blame(
-                "late", f"{call.job.mark}: {wait:.1f} s, {paused:.1f} s of it on paused replicas"
-            )
+        self.diary.tally.error_waits.append(wait - spent)
+        if wait - spent > LATE_SECONDS:
+            self.diary.blame("late", f"{call.job.mark}: {wait:.1f} s, {spent:.1f} s of it by further blows")
 
     def _choose(self) -> tuple[Callable[[str], Job], str]:
         rng = self.client.random
         (kind,) = rng.choices(list(_KINDS), list(_KINDS.values()))
         return _MAKERS[kind](rng), kind
+
+
+def _length(intervals: list[tuple[float, float]], since: float, until: float) -> float:
+    """How much of a stretch of time lies in any of the intervals."""
+    covered, reached = 0.0, since
+    for start, end in sorted(intervals):
+        covered += max(0.0, min(end, until) - max(start, reached))
+        reached = max(reached, end)
+    return covered
 
 
 def _expected(job: Job) -> tuple[str, int]:

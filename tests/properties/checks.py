@@ -118,7 +118,7 @@ class Checks(RuleBasedStateMachine):
             if not session.lives:
                 dropped = range(reader.cursor.offset + 1, lost.resume_offset + 1)
                 assert any(event.offset in dropped for event in session.of(reader.stream))
-        stream.resume = lost.resume_offset
+            stream.resume = lost.resume_offset
         reader.cursor = Position(session.epoch, lost.resume_offset)
 
     def check_forgotten(self, session: ModelSession, stream: StreamId) -> None:

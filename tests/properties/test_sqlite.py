@@ -8,28 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from typing_extensions import override
 
-from holdfast.errors import PositionLost
 from tests.conformance import sqlite_store
 from tests.conformance.sqlite_store import SqliteStore
 from tests.properties.machine import EventLogMachine
-from tests.properties.model import ModelReader, ModelSession
 
 
 class SmallSqliteStore(SqliteStore):
     max_events = 8
-
-
-class Machine(EventLogMachine):
-    @override
-    def check_loss(self, session: ModelSession, reader: ModelReader, lost: PositionLost) -> None:
-        # What was trimmed only grows; where to go on after a lost life may lie beyond it.
-        stream = session.streams[reader.stream]
-        trimmed = stream.resume
-        super().check_loss(session, reader, lost)
-        if lost.reason == "epoch":
-            stream.resume = trimmed
 
 
 @pytest.mark.timeout(600)
@@ -37,7 +23,7 @@ def test_the_sqlite_backend_agrees_with_the_model(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(sqlite_store, "REAL_SECONDS", 0.0)  # nobody waits for hints here
     numbers = count()
 
-    class OnSqlite(Machine):
+    class OnSqlite(EventLogMachine):
         def __init__(self) -> None:
             super().__init__(lambda: SmallSqliteStore(tmp_path / f"{next(numbers)}.db"))
 

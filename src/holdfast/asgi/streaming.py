@@ -174,36 +174,45 @@ class Streaming:
         self, reader: Reader, tail: Tail, send: Send, *, final_sent: bool = False
     ) -> None:
         """Write events as they come, until the stream ends or the reader is closed."""
+        due = anyio.current_time() + self._options.keepalive_seconds
         while not (reader.closed or tail.ended):
-            events: Sequence[Event] = ()
-            told: list[bytes] = []
+            chunks: list[bytes] = []
             # Nothing is written in here: a write that waits for a slow client must not be cut short.
-            with anyio.move_on_after(self._options.keepalive_seconds) as silence:
+            with anyio.CancelScope(deadline=due):
                 try:
-                    events = await tail.next()
-                except PositionLost as lost:
-                    if not lost.resume_epoch:
-                        return
-                    told = self._bridge(lost, reader.stream, tail)
-                except StoreError:
-                    with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
-                        await reader.wait()
+                    chunks, final = await self._next(reader, tail)
+                    final_sent = final_sent or final
                 except StreamUnknown:
                     break
                 except SessionGone:
                     await _hear_last_words(reader)
                     await _write_all(send, map(sse.frame, reader.unlogged))
                     return
-            if silence.cancelled_caught:
-                await _write(send, sse.KEEPALIVE)
-            await _write_all(send, [*map(sse.frame, told), *map(self._frame, events)])
-            final_sent = final_sent or any(event.final for event in events)
             if reader.unlogged and not final_sent:
-                await _write_all(send, map(sse.frame, reader.unlogged))
+                await _write_all(send, [*chunks, *map(sse.frame, reader.unlogged)])
                 return
+            if not chunks and anyio.current_time() >= due:
+                chunks = [sse.KEEPALIVE]
+            if chunks:
+                await _write_all(send, chunks)
+                due = anyio.current_time() + self._options.keepalive_seconds
         lost_answer = tail.restarted if tail.ended else tail.stream is not None and not reader.closed
         if lost_answer and not final_sent:
             await _write(send, sse.frame(self._answer_lost(tail)))
+
+    async def _next(self, reader: Reader, tail: Tail) -> tuple[list[bytes], bool]:
+        """What to write next, and whether the stream's last event is among it."""
+        try:
+            events = await tail.next()
+        except PositionLost as lost:
+            if not lost.resume_epoch:
+                raise StreamUnknown from lost
+            return [*map(sse.frame, self._bridge(lost, reader.stream, tail))], False
+        except StoreError:
+            with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
+                await reader.wait()
+            return [], False
+        return [self._frame(event) for event in events], any(event.final for event in events)
 
     def _answer_lost(self, tail: Tail) -> bytes:
         request_id = tail.stream.request_id if tail.stream is not None else None

@@ -19,13 +19,15 @@ _NAMED_MEMORY: "dict[str, MemoryData]" = {}
 _REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
 
 
-def open_store(url: str | None = None) -> Backend:
+def open_store(url: str | None = None, *, name: str = "holdfast") -> Backend:
     """The backend that a URL names, not yet connected: enter it.
 
     Args:
         url: `memory://` (this process only, shared within it by NAME in `memory://NAME`),
-            `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://`. Default: `HOLDFAST_STORE`, then
-            `REDIS_URL`, then memory.
+            `sqlite:///abs/file.db`, `sqlite://rel.db` (this machine), `sqlite://` (a file in the user's
+            state folder), `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://`. Default:
+            `HOLDFAST_STORE`, then `REDIS_URL`, then memory.
+        name: what the file of `sqlite://` is named after, e.g. the server.
 
     Raises:
         ConfigurationError: no backend has this scheme, the URL is malformed, or an extra is missing.
@@ -34,11 +36,13 @@ def open_store(url: str | None = None) -> Backend:
     scheme, separator, _ = url.partition("://")
     if scheme == "memory" and separator:
         return _open_memory(url)
+    if scheme == "sqlite" and separator:
+        return _open_sqlite(url, name)
     if scheme in _REDIS_SCHEMES and separator:
         return _open_redis(url)
     raise ConfigurationError(
-        f"{setting}: no store has the scheme {scheme[:20]!r}, expected memory://, redis://, rediss://, "
-        "valkey:// or valkeys://"
+        f"{setting}: no store has the scheme {scheme[:20]!r}, expected memory://, sqlite://, "
+        "redis://, rediss://, valkey:// or valkeys://"
     )
 
 
@@ -60,6 +64,12 @@ def _open_memory(url: str) -> Backend:
 
     name = urlsplit(url).netloc
     return MemoryBackend(_NAMED_MEMORY.setdefault(name, MemoryData()) if name else None)
+
+
+def _open_sqlite(url: str, name: str) -> Backend:
+    from holdfast.backends.sqlite import SqliteBackend  # noqa: PLC0415 - lazily
+
+    return SqliteBackend(url, name=name)
 
 
 def _open_redis(url: str) -> Backend:

@@ -209,7 +209,7 @@ class Replica:
     def _receive(self, message: bytes) -> None:
         kind, fields = decode_signal(message)
         handle = getattr(self, f"_on_{kind}", None) if kind in _SIGNALS else None
-        if handle is not None:
+        if handle is not None and fields.get("session"):
             handle(**{name: fields.get(name) for name in _SIGNALS[kind]})
 
     def _on_cancel(self, session: SessionId, request: RequestId) -> None:

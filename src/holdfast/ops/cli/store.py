@@ -34,7 +34,8 @@ class StoreChoice:
     def shown(self) -> str:
         """The URL without user, password and options."""
         scheme, netloc, path, _, _ = urlsplit(self.url)
-        return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", "")) if netloc else f"{scheme}://"
+        shown = urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
+        return shown if netloc else f"{scheme}://{path}"
 
     def open(self) -> Backend:
         """The backend, not connected yet.
