@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pytest
@@ -18,7 +19,7 @@ from tests.servers import RunningServer, assert_every_key_expires
 class Setup:
     """One way to run a fleet."""
 
-    store: Literal["memory", "valkey", "redis"]
+    store: Literal["memory", "sqlite", "valkey", "redis"]
     loop: Literal["asyncio", "trio"] = "asyncio"
     sockets: bool = False
 
@@ -27,12 +28,13 @@ class Setup:
         return "-".join([self.store, self.loop, *(["sockets"] if self.sockets else [])])
 
 
-WIRE = (Setup("memory"), Setup("memory", "trio"), Setup("valkey"), Setup("redis"))
+WIRE = (Setup("memory"), Setup("memory", "trio"), Setup("sqlite"), Setup("valkey"), Setup("redis"))
 """Without sockets: each request chooses its replica."""
 
 CLIENTS = (
     Setup("memory", sockets=True),
     Setup("memory", "trio"),
+    Setup("sqlite", sockets=True),
     Setup("valkey", sockets=True),
     Setup("redis", sockets=True),
 )
@@ -54,7 +56,7 @@ def anyio_backend(setup: Setup) -> str:
 @pytest.fixture
 def redis_server(setup: Setup, request: pytest.FixtureRequest) -> Iterator[RunningServer | None]:
     """The server of this test's store, if it has one; checked and emptied at the end."""
-    if setup.store == "memory":
+    if setup.store in {"memory", "sqlite"}:
         yield None
         return
     server: RunningServer = request.getfixturevalue(setup.store)
@@ -70,8 +72,10 @@ def redis_server(setup: Setup, request: pytest.FixtureRequest) -> Iterator[Runni
 
 
 @pytest.fixture
-def store(redis_server: RunningServer | None) -> str | None:
+def store(setup: Setup, redis_server: RunningServer | None, tmp_path: Path) -> str | None:
     """The URL of this test's store; None for memory."""
+    if setup.store == "sqlite":
+        return f"sqlite://{tmp_path / 'sessions.db'}"
     return None if redis_server is None else redis_server.url
 
 

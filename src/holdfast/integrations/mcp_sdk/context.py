@@ -1,11 +1,13 @@
 """Holdfast's channels in the shape that the SDK's kernel expects: `Outbound` and `DispatchContext`."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import anyio
 import pydantic_core
+from anyio.streams.memory import MemoryObjectReceiveStream
 from mcp.shared.dispatcher import CallOptions, ProgressFnT
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
@@ -24,6 +26,7 @@ __all__ = ["ExchangeContext", "ExchangeOutbound"]
 logger = logging.getLogger("holdfast")
 
 _TWO_WAY: Final = TransportContext(kind="streamable-http", can_send_request=True)
+_MOST_PROGRESS: Final = 100
 _ONE_WAY: Final = TransportContext(kind="streamable-http", can_send_request=False)
 
 
@@ -196,17 +199,27 @@ async def _ask_with_progress(
     seconds: float | None,
     on_progress: ProgressFnT,
 ) -> bytes:
+    # Progress arrives as a hint, outside of any task: it is queued, and reported in order by a task of ours.
+    arrived, queued = anyio.create_memory_object_stream[Mapping[str, Any]](_MOST_PROGRESS)
+
+    def report(progress: Mapping[str, Any]) -> None:
+        with contextlib.suppress(anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            arrived.send_nowait(progress)  # what does not fit is superseded by what comes later
+
     failure: TimeoutError | HoldfastError = TimeoutError()
-    async with anyio.create_task_group() as tasks:
-
-        def report(progress: Mapping[str, Any]) -> None:
-            tasks.start_soon(_report, on_progress, progress)
-
+    async with queued, anyio.create_task_group() as tasks:
+        tasks.start_soon(_report_all, on_progress, queued)
         try:
-            return await channel.ask(method, params, AskOptions(seconds, report))
+            with arrived:
+                return await channel.ask(method, params, AskOptions(seconds, report))
         except (TimeoutError, HoldfastError) as error:
             failure = error
     raise failure
+
+
+async def _report_all(on_progress: ProgressFnT, queued: MemoryObjectReceiveStream[Mapping[str, Any]]) -> None:
+    async for progress in queued:
+        await _report(on_progress, progress)
 
 
 async def _report(on_progress: ProgressFnT, params: Mapping[str, Any]) -> None:
