@@ -78,11 +78,12 @@ class Replica:
         self.waiting = WaitingRoom(backend.inbox, self.id)
         self.alarms = Alarms()
         self.draining = False
+        self._finish_by = -math.inf
         self._tasks: TaskGroup | None = None
         self._jobs: MemoryObjectSendStream[_Job] | None = None
         self._alive_until: dict[ReplicaId, float] = {}
         self._subscribed_until: dict[SessionId, float] = {}
-        self._reached_since = math.inf
+        self._reached_since = -math.inf
         # Sessions that live shorter than usual are looked after more often.
         self._upkeep_seconds = (
             min(UPKEEP_SECONDS[0], ttl_seconds / 4),
@@ -115,6 +116,11 @@ class Replica:
                         try:
                             yield
                         finally:
+                            # Handlers whose client is away have the same time to finish as the others.
+                            with anyio.move_on_after(
+                                max(0.0, self._finish_by - time.monotonic()), shield=True
+                            ):
+                                await self.running.empty()
                             self._tasks = None
                             tasks.cancel_scope.cancel()
                 finally:
@@ -146,9 +152,13 @@ class Replica:
 
         return Tail(self.backend.log, reader, cursor, end_orphan=end_orphan, replica=self.id)
 
-    def drain(self, retry_milliseconds: int) -> None:
-        """Stop taking in sessions, and send the readers of standalone streams to other replicas."""
+    def drain(self, retry_milliseconds: int, seconds: float) -> None:
+        """Stop taking in sessions, and send the readers of standalone streams to other replicas.
+
+        Handlers have `seconds` from now to finish.
+        """
         self.draining = True
+        self._finish_by = time.monotonic() + seconds
         self.hub.close(stream=STANDALONE, retry_milliseconds=retry_milliseconds)
 
     async def cancel(self, session: SessionId, request_id: RequestId) -> None:
@@ -302,7 +312,7 @@ class Replica:
 
     async def _watch_writers(self) -> None:
         writers = self.hub.writers()
-        self._alive_until = {r: t for r, t in self._alive_until.items() if r in writers}
+        self._alive_until.clear()  # what was heard a moment ago would hide a death for a whole turn
         for writer in writers:
             if not await self._is_alive(writer):
                 self.hub.wake_readers_of(writer)

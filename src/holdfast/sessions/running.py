@@ -37,6 +37,7 @@ class Running:
     def __init__(self) -> None:
         self._by_session: dict[SessionId, set[RunningRequest]] = {}
         self._asking: Counter[SessionId] = Counter()
+        self._emptied = anyio.Event()
 
     @contextmanager
     def enter(self, session: SessionId, request_id: RequestId | None) -> Generator[RunningRequest]:
@@ -50,6 +51,14 @@ class Running:
             requests.discard(request)
             if not requests:
                 del self._by_session[session]
+            if not self._by_session:
+                self._emptied.set()
+
+    async def empty(self) -> None:
+        """Wait until no handler is at work."""
+        while self._by_session:
+            self._emptied = anyio.Event()
+            await self._emptied.wait()
 
     @contextmanager
     def asking(self, session: SessionId) -> Generator[None]:

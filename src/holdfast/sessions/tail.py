@@ -106,7 +106,7 @@ class Tail:
             return ()
         page = await self._log.read(self._reader.session, self._reader.stream, after=self.cursor, limit=_PAGE)
         self.stream = page.stream
-        if not page.events and page.complete and page.stream.running:
+        if page.complete and page.stream.running:
             await self._look_after_writer(page.stream)
         self._stale = not page.complete or self._reader.hinted
         self._advance(page.cursor, ended=page.complete and not page.stream.running)

@@ -218,11 +218,15 @@ class RoundRobinProxy:
     async def _connect(self, exchange: Exchange) -> "_Peer | None":
         """Choose the next backend and connect to it; the choice is logged before anything can interfere."""
         self._log.append(exchange)
-        for _ in range(len(self._rotation) if self._retry_connect else min(1, len(self._rotation))):
-            if not self._rotation:  # the last one was removed while we tried another
+        tried: set[Backend] = set()
+        # Others rotate too while this one connects: what was tried is remembered, not counted.
+        while untried := [backend for backend in self._rotation if backend not in tried]:
+            if tried and not self._retry_connect:
                 break
-            host, port = self._rotation[0]
-            self._rotation.rotate(-1)
+            host, port = backend = untried[0]
+            tried.add(backend)
+            self._rotation.remove(backend)
+            self._rotation.append(backend)
             exchange.backend = f"{host}:{port}"
             with contextlib.suppress(OSError, TimeoutError):
                 connecting = asyncio.open_connection(host, port, limit=CHUNK_BYTES)

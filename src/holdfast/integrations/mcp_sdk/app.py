@@ -90,10 +90,13 @@ class Attached:
             self._capture_lifespan(self._manager.app)
             endpoint.session_manager = _NotServing()
 
-    def drain(self, retry_milliseconds: int = 1000) -> None:
-        """Send the readers of standalone streams to other replicas and refuse new sessions."""
+    def drain(self, retry_milliseconds: int = 1000, *, seconds: float = 10.0) -> None:
+        """Send the readers of standalone streams to other replicas and refuse new sessions.
+
+        Requests have `seconds` to finish, whether or not their client is connected.
+        """
         if self.replica is not None:
-            self.replica.drain(retry_milliseconds)
+            self.replica.drain(retry_milliseconds, seconds)
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[None, None]:

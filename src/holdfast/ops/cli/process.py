@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any, Final, cast
 
@@ -133,7 +134,8 @@ class _Server(uvicorn.Server):
         if sig == signal.SIGINT and self._surroundings.lifeline is not None:
             return
         super().handle_exit(sig, frame)
-        self._loop.call_soon_threadsafe(self._attached.drain)
+        drain = partial(self._attached.drain, seconds=self._options.drain_seconds)
+        self._loop.call_soon_threadsafe(drain)
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
