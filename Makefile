@@ -54,8 +54,9 @@ conformance: $(READY) redis ## The official MCP conformance suite: two processes
 bench: $(READY)
 	@echo "make bench: there are no benchmarks yet (benchmarks/ comes with a later issue)" >&2; exit 1
 
-soak: $(READY)
-	@echo "make soak: there are no chaos tests yet (chaos/ comes with a later issue)" >&2; exit 1
+soak: $(READY) ## An hour of killing, pausing and replacing replicas under load (ARGS="--minutes 5")
+	$(BIN)/python -m chaos --minutes 60 --kills 100 --clients 50 --events 1000 --replicas 4 --stop \
+		--rolling 2 --official 4 --think 5 $(ARGS)
 
 # Debian's redis-server, the second flavour of the tests; Valkey's comes as a wheel.
 .PHONY: redis
