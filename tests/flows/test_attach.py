@@ -7,6 +7,7 @@ from typing import Any
 import fastmcp
 import httpx2
 import pytest
+from fastmcp.server.middleware import PingMiddleware
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from starlette.applications import Starlette
@@ -215,3 +216,11 @@ async def test_a_request_before_the_start_gets_503_and_the_reason() -> None:
         )
     assert response.status_code == 503
     assert "lifespan" in response.json()["error"]["message"]
+
+
+async def test_attach_warns_of_what_keeps_something_per_replica(caplog: pytest.LogCaptureFixture) -> None:
+    server = fastmcp.FastMCP("pinging", middleware=[PingMiddleware()])
+    app = server.http_app()
+    holdfast.attach(app, store="memory://")
+    async with lifespan(app):
+        assert "PingMiddleware" in caplog.text

@@ -269,8 +269,8 @@ class Replica:
     async def _is_alive(self, replica: ReplicaId) -> bool:
         """Whether a replica lives; asked of the store at most once per heartbeat.
 
-        After an outage of the store everybody's heartbeat has run out. So nobody is judged before this
-        replica has reached the store for as long as a living one needs to be seen again.
+        After an outage of the store everybody's heartbeat has run out. So a replica that went through one
+        judges nobody until it has reached the store for as long as a living one needs to be seen again.
         """
         if self._alive_until.get(replica, 0.0) > time.monotonic():
             return True

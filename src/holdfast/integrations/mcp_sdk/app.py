@@ -82,7 +82,7 @@ class Attached:
         self._endpoint = endpoint
         self._store = store
         self._options = options
-        self._lifespan_state: Any = None
+        self._entered: Any = None
         self._manager: StreamableHTTPSessionManager | None = None
         if isinstance(endpoint.session_manager, StreamableHTTPSessionManager):
             self._manager = endpoint.session_manager
@@ -115,6 +115,7 @@ class Attached:
             kernel = SdkKernel(manager.app, state)
             stack.push_async_callback(kernel.aclose)
             options = _edge_options(manager, self._options)
+            _warn_of_local_state(self.app)
             replica = Replica(
                 backend, kernel, max_sessions=options.max_sessions, ttl_seconds=options.ttl_seconds
             )
@@ -134,8 +135,8 @@ class Attached:
         It was captured if the manager was there when we were attached. FastMCP makes its manager only when
         it starts; its lifespan is counted, and entering it again yields what the first entry did.
         """
-        if self._lifespan_state is not None:
-            return self._lifespan_state[0]
+        if self._entered is not None:
+            return self._entered[0]
         return await stack.enter_async_context(manager.app.lifespan(manager.app))
 
     def _capture_lifespan(self, server: Server[Any]) -> None:
@@ -145,7 +146,7 @@ class Attached:
         @asynccontextmanager
         async def capture(entered: Server[Any]) -> AsyncGenerator[Any, None]:
             async with original(entered) as state:
-                self._lifespan_state = (state,)
+                self._entered = (state,)
                 yield state
 
         server.lifespan = capture
@@ -183,9 +184,10 @@ def attach(app: Starlette, *, store: str | Backend | None = None, **options: Any
             "attach: this application has no Streamable HTTP endpoint; expected the result of "
             "MCPServer.streamable_http_app(), Server.streamable_http_app() or FastMCP.http_app()"
         )
-    if isinstance(endpoints[0].session_manager, _NotServing | _ManagerInPlace):
+    if hasattr(app.state, "holdfast"):
         raise ConfigurationError("attach: this application is attached already")
     attached = Attached(app, endpoints[0], store, options)
+    app.state.holdfast = attached
     inner = app.router.lifespan_context
 
     @asynccontextmanager
@@ -228,6 +230,16 @@ def principal_of(scope: Scope) -> str | None:
         return None
     identity = json.dumps(authorization_context(user), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+def _warn_of_local_state(app: Starlette) -> None:
+    """Say which known parts of a FastMCP server keep something per connection, and so per replica."""
+    for middleware in getattr(getattr(app.state, "fastmcp_server", None), "middleware", ()):
+        if type(middleware).__name__ == "PingMiddleware":
+            logger.warning(
+                "FastMCP's PingMiddleware pings each session once from every replica that serves it; leave "
+                "it out: Holdfast keeps streams alive itself (keepalive_seconds)"
+            )
 
 
 def _endpoints(routes: list[BaseRoute]) -> Iterator[_Endpoint]:

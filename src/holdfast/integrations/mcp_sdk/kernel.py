@@ -38,13 +38,13 @@ class SdkKernel:
 
     def __init__(self, server: Server[Any], lifespan_state: Any) -> None:
         self._server = server
-        self._lifespan_state = lifespan_state
+        self._entered = lifespan_state
         self._sessions: dict[SessionId, _Local] = {}
 
     async def initialize(self, exchange: Exchange, params: Mapping[str, Any] | None) -> Initialized:
         """Run the server's handshake, and keep the connection that it leaves behind."""
         connection = Connection.for_loop(ExchangeOutbound(exchange.standalone), session_id=exchange.session)
-        runner = ServerRunner(self._server, connection, self._lifespan_state)
+        runner = ServerRunner(self._server, connection, self._entered)
         outcome = await _answer(runner, exchange, "initialize", params)
         if not outcome.succeeded or connection.client_params is None:
             return Initialized(outcome.response)
@@ -105,7 +105,7 @@ class SdkKernel:
             client_params=InitializeRequestParams.model_validate_json(facts.client, by_name=False),
         )
         connection.initialized.set()
-        return _Local(ServerRunner(self._server, connection, self._lifespan_state))
+        return _Local(ServerRunner(self._server, connection, self._entered))
 
     async def _apply(self, local: _Local, settings: Settings, exchange: Exchange | None = None) -> None:
         """Let the server's own handler set the log level again, as if the client had asked this replica."""
