@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.mutants.summary import pytest_terminal_summary
 from tests.servers import FLAVOURS, Flavour, RunningServer, assert_every_key_expires, start_server
+
+__all__ = ["pytest_terminal_summary"]  # here, where the process that prints the summary finds it too
 
 
 @pytest.fixture(autouse=True)
