@@ -51,8 +51,8 @@ check: $(READY) ## Style, format, types (mypy and pyright, both strict), import 
 conformance: $(READY) redis ## The official MCP conformance suite: two processes, one store, round robin
 	$(BIN)/python -m conformance.run
 
-bench: $(READY)
-	@echo "make bench: there are no benchmarks yet (benchmarks/ comes with a later issue)" >&2; exit 1
+bench: $(READY) ## Calls per second against the SDK's own transport, in the same run
+	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(READY) ## An hour of killing, pausing and replacing replicas under load (ARGS="--minutes 5")
 	$(BIN)/python -m chaos --minutes 60 --kills 100 --clients 50 --events 1000 --replicas 4 --stop \

@@ -1,0 +1,1 @@
+"""Speed is measured, not asserted: `make bench` compares with named peers in the same run."""
