@@ -93,7 +93,7 @@ def _check_workers(options: ServeOptions, store: StoreChoice) -> None:
         raise CliError(
             f"--workers {options.workers}: {where}, which lives in one process, so the workers would not "
             "know each other's sessions. Choose a store that they share, with --store or HOLDFAST_STORE: "
-            "redis://, rediss://, valkey:// or valkeys://; or serve with --workers 1"
+            "sqlite://, redis://, rediss://, valkey:// or valkeys://; or serve with --workers 1"
         )
     if not hasattr(os, "fork"):
         raise CliError(f"--workers {options.workers}: this system cannot fork; serve with --workers 1")
