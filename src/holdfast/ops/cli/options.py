@@ -115,8 +115,8 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--store",
         metavar="URL",
-        help="where sessions are kept: sqlite:// for the processes of one machine, redis://, rediss:// (TLS), "
-        "valkey:// or valkeys:// (TLS) for any "
+        help="where sessions are kept: sqlite:// for the processes of one machine, redis://, "
+        "rediss:// (TLS), valkey:// or valkeys:// (TLS) for any "
         "number of processes and machines; memory:// for one process. Default: the environment's "
         "HOLDFAST_STORE, then REDIS_URL, then memory://. A password is safer in the environment: others can "
         "see command lines",
