@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -313,3 +313,26 @@ async def until_back(backend: RedisBackend) -> None:
         except StoreUnavailable:
             continue
         return
+
+
+async def test_an_answer_whose_taking_was_carried_out_unheard_is_still_there_for_the_next_look(
+    redis_server: RunningServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connect(redis_server.url) as a:
+        session = await new_session(a)
+        await a.inbox.expect(session, "r.token")
+        assert await a.inbox.put(session, "r.token", b"answer")
+        client = cast("Any", a.inbox)._client
+        run = client.run
+
+        async def run_unheard(*args: Any, **options: Any) -> Any:
+            await run(*args, **options)
+            raise StoreUnavailable("outcome unknown")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "run", run_unheard)
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable):
+                    await a.inbox.take(session, "r.token")
+        assert await a.inbox.take(session, "r.token") == b"answer"
+        assert await a.inbox.take(session, "r.token") is None
