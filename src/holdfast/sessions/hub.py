@@ -138,12 +138,15 @@ class Hub:
         stream: StreamId | None = None,
         token: str | None = None,
         retry_milliseconds: int | None = None,
-    ) -> None:
-        """Close readers: of one session or all, of one stream or all, one token or all."""
+    ) -> int:
+        """Close readers: of one session, stream or token, or of all. How many those were."""
+        closed = 0
         for readers in [self._readers.get(session, ())] if session else self._readers.values():
             for reader in readers:
                 if stream in (None, reader.stream) and token in (None, reader.token):
+                    closed += not reader.closed
                     reader.close(retry_milliseconds)
+        return closed
 
     def end(self, session: SessionId) -> None:
         """A session ended: close its readers, but for those whose handler is about to say so itself."""

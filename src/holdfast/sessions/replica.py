@@ -183,9 +183,9 @@ class Replica:
 
     async def close_stream(self, session: SessionId, stream: StreamId) -> None:
         """End the HTTP responses that carry a stream, on any replica. The client comes back."""
-        # First the others: once it is closed here the client comes back, maybe to one of them.
-        await self._tell(EVERYBODY, "close", session=session, stream=stream)
-        self.hub.close(session, stream=stream)
+        # Whom we close here comes back, maybe to another replica: a late hint must not close it there again.
+        if not self.hub.close(session, stream=stream):
+            await self._tell(EVERYBODY, "close", session=session, stream=stream)
 
     async def displace(
         self, holder: tuple[ReplicaId, str], session: SessionId, retry_milliseconds: int
