@@ -22,6 +22,7 @@ from holdfast.errors import (
     StreamUnknown,
     TooManySessions,
 )
+from holdfast.observe import Observer
 
 if TYPE_CHECKING:
     from holdfast.integrations.mcp_sdk.app import attach, streamable_http_app
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigurationError",
     "HoldfastError",
+    "Observer",
     "PositionLost",
     "SessionError",
     "SessionExists",

@@ -150,7 +150,7 @@ async def test_streamable_http_app_builds_the_application(build: str) -> None:
         "fastmcp": fastmcp.FastMCP("built"),
         "lowlevel": Server("built"),
     }
-    option = {"path": "/x"} if build == "fastmcp" else {"streamable_http_path": "/x"}
+    option: dict[str, Any] = {"path": "/x"} if build == "fastmcp" else {"streamable_http_path": "/x"}
     app = holdfast.streamable_http_app(servers[build], store=MemoryBackend(data), ttl_seconds=60, **option)
     async with lifespan(app):
         assert any(getattr(route, "path", None) == "/x" for route in app.routes)

@@ -76,6 +76,7 @@ async def _handle(replica: Replica, exchange: HttpExchange, session: Session, me
         if outcome.succeeded:
             await _remember(replica, session.facts, message)
     except StoreError as error:
+        replica.observer.store_failed(message.method, error)
         data = {"reason": "store-unavailable", "retryable": True}
         return encode_error(message.id, INTERNAL_ERROR, f"The session store failed: {error}", data)
     except Exception:
@@ -113,6 +114,7 @@ async def _finish(replica: Replica, outlet: Outlet, response: bytes) -> None:
         try:
             await outlet.finish(response)
         except StoreError as error:
+            replica.observer.store_failed("answer", error)
             logger.warning("an answer could not be stored, will be tried again: %s", error)
         except HoldfastError as error:
             logger.info("an answer was not stored: %s", error)

@@ -90,6 +90,7 @@ class StreamableHttp:
         except SessionGone:
             await send_refusal(send, Refusal(404, "Session not found"))
         except StoreError as error:
+            self._replica.observer.store_failed(scope["method"], error)
             logger.warning("store error while serving %s: %s", scope["method"], error)
             await send_refusal(send, _store_refusal(error))
 

@@ -140,7 +140,7 @@ class Streaming:
     async def _first(self, tail: Tail, reader: Reader) -> tuple[Sequence[Event], list[bytes]]:
         """What lies after the client's position, or what tells it that some of that is gone."""
         try:
-            return await tail.first(), []
+            events = await tail.first()
         except StreamUnknown:
             raise Refusal(
                 400, "Bad Request: Last-Event-ID names a stream that this session does not have"
@@ -148,7 +148,9 @@ class Streaming:
         except PositionLost as lost:
             if not lost.resume_epoch:
                 raise Refusal(400, "Bad Request: Last-Event-ID is not known to this session") from None
-            return (), self._bridge(lost, reader.stream, tail)
+            return (), self._bridge(lost, reader, tail)
+        self._replica.observer.resumed(reader.session, reader.stream, len(events))
+        return events, []
 
     async def _claim(self, session: SessionId, token: str, after: Position | None) -> Claim:
         """Take the standalone stream. It changes hands at most once a second; until then the client waits."""
@@ -162,6 +164,7 @@ class Streaming:
             await anyio.sleep(claim.wait_seconds)
             claim = await self._replica.backend.log.claim(session, token, after=after)
         if claim.displaced is not None:
+            self._replica.observer.taken_over(session)
             await self._replica.displace(claim.displaced, session, _DISPLACED_RETRY_MILLISECONDS)
         return claim
 
@@ -207,8 +210,9 @@ class Streaming:
         except PositionLost as lost:
             if not lost.resume_epoch:
                 raise StreamUnknown from lost
-            return [*map(sse.frame, self._bridge(lost, reader.stream, tail))], False
-        except StoreError:
+            return [*map(sse.frame, self._bridge(lost, reader, tail))], False
+        except StoreError as error:
+            self._replica.observer.store_failed("read", error)
             with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
                 await reader.wait()
             return [], False
@@ -221,8 +225,9 @@ class Streaming:
             request_id, INTERNAL_ERROR, "The answer to this request is no longer stored", data
         )
 
-    def _bridge(self, lost: PositionLost, stream: StreamId, tail: Tail) -> list[bytes]:
+    def _bridge(self, lost: PositionLost, reader: Reader, tail: Tail) -> list[bytes]:
         """Go on behind a gap, and return what tells the client of it."""
+        self._replica.observer.gap_told(reader.session, reader.stream, lost.reason)
         tail.restart(Position(lost.resume_epoch, lost.resume_offset))
         params = {
             "level": "warning",
@@ -230,7 +235,9 @@ class Streaming:
             "data": {"event": "events-lost", "reason": lost.reason},
         }
         told = [encode_notification("notifications/message", params)]
-        return told + [encode_notification(method) for method in _RESYNC] if stream == STANDALONE else told
+        if reader.stream == STANDALONE:
+            told += map(encode_notification, _RESYNC)
+        return told
 
     def _frame(self, event: Event) -> bytes:
         return sse.frame(event.payload, encode_event_id(event.stream, event.position))

@@ -6,6 +6,7 @@ from typing import Final
 
 import anyio
 
+from holdfast.observe import NOBODY, Observer
 from holdfast.sessions.types import Event, Position, ReplicaId, SessionId, StreamId
 
 __all__ = ["Hub", "Reader"]
@@ -75,21 +76,26 @@ class Reader:
 class Hub:
     """The readers of this process, by session."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer = NOBODY) -> None:
+        self._observer = observer
         self._readers: dict[SessionId, set[Reader]] = {}
 
     def open(self, session: SessionId, stream: StreamId, token: str, *, writes: bool = False) -> Reader:
         """Register a reader. `release` it when its response ends."""
         reader = Reader(session, stream, token, writes=writes)
         self._readers.setdefault(session, set()).add(reader)
+        self._observer.stream_opened(session, stream)
         return reader
 
     def release(self, reader: Reader) -> None:
         """The reader's response ended."""
         readers = self._readers.get(reader.session, set())
-        readers.discard(reader)
+        if reader not in readers:
+            return
+        readers.remove(reader)
         if not readers:
-            self._readers.pop(reader.session, None)
+            del self._readers[reader.session]
+        self._observer.stream_closed(reader.session, reader.stream)
 
     def sessions(self) -> list[SessionId]:
         """Sessions with an open stream here."""
@@ -122,6 +128,7 @@ class Hub:
         """Make the readers of a session that have not read up to its top look again: a hint was lost."""
         for reader in self._readers.get(session, ()):
             if reader.cursor != top:
+                self._observer.hint_missed(session)
                 reader.wake()
 
     def wake_readers_of(self, writer: ReplicaId) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from holdfast.errors import SessionGone
+from holdfast.observe import NOBODY, Observer
 from holdfast.sessions.protocols import SessionStore
 from holdfast.sessions.types import Session, SessionFacts, SessionId, Settings
 
@@ -29,8 +30,11 @@ class Registry:
     What never changes in a session is cached; whether it lives is asked of the store every time.
     """
 
-    def __init__(self, store: SessionStore, *, max_sessions: int | None = None) -> None:
+    def __init__(
+        self, store: SessionStore, observer: Observer = NOBODY, *, max_sessions: int | None = None
+    ) -> None:
         self._store = store
+        self._observer = observer
         self._max_sessions = max_sessions
         self._facts: OrderedDict[SessionId, SessionFacts] = OrderedDict()
         self._used: dict[SessionId, SessionFacts] = {}
@@ -43,6 +47,7 @@ class Registry:
         """
         await self._store.open(facts, limit=self._max_sessions)
         self._remember(facts)
+        self._observer.session_opened(facts.id)
 
     async def find(self, session: str, owner: str | None) -> Session:
         """The live session that `owner` opened, its expiry slid: one round trip.
@@ -74,8 +79,9 @@ class Registry:
 
     def forget(self, session: SessionId) -> None:
         """Drop what is cached of a session that ended."""
-        self._facts.pop(session, None)
         self._used.pop(session, None)
+        if self._facts.pop(session, None) is not None:
+            self._observer.session_ended(session)
 
     def mark_used(self, sessions: Iterable[SessionId]) -> None:
         """These sessions have an open stream or a running request here."""

@@ -3,12 +3,14 @@
 import contextlib
 import itertools
 import secrets
+import time
 from typing import Literal, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 import anyio
 
 from holdfast.errors import SessionGone, StreamClosed, StreamError
+from holdfast.observe import NOBODY, Observer
 from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.types import STANDALONE, AppendKey, Event, Position, RequestId, SessionId, StreamId
@@ -228,8 +230,9 @@ class UnloggedStream:
 class Relay:
     """Stores messages on the right stream and hands them to readers in this process."""
 
-    def __init__(self, backend: Backend, hub: Hub) -> None:
+    def __init__(self, backend: Backend, hub: Hub, observer: Observer = NOBODY) -> None:
         self.backend = backend
+        self._observer = observer
         self.log = backend.log
         self.hub = hub
         self._counter = itertools.count(1)
@@ -249,6 +252,7 @@ class Relay:
         Callers see to it that one stream has one append under way in this process.
         """
         key = AppendKey(self.backend.replica, next(self._counter))
+        began = time.monotonic()
         try:
             event = await self.log.append(session, stream, payload, key=key, final=final, expects=expects)
         except (SessionGone, StreamError):
@@ -258,6 +262,7 @@ class Relay:
             self.hub.wake(session)
             raise
         self.hub.hand(session, event)
+        self._observer.appended(session, stream, len(payload), time.monotonic() - began)
         return event
 
     async def send_standalone(

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from holdfast.errors import HoldfastError, SessionGone, StoreError
+from holdfast.observe import Observer, contained
 from holdfast.sessions.alarms import Alarms
 from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.inbox import WaitingRoom, writer_of
@@ -51,6 +52,7 @@ _UPKEEP_BATCH: Final = 200
 _IDLE_HERE_SECONDS: Final = 300.0
 _MOST_JOBS: Final = 10_000
 _JOB_SECONDS: Final = 10.0
+_LOOP_LOOK_SECONDS: Final = 1.0
 _REPLICA_DIED: Final = -32603
 
 _Job: TypeAlias = Callable[[], Awaitable[None]]
@@ -66,18 +68,21 @@ class Replica:
         *,
         max_sessions: int | None = None,
         ttl_seconds: float = math.inf,
+        observer: Observer | None = None,
     ) -> None:
         """Take part through `backend`; sessions opened here live `ttl_seconds` without activity."""
+        self.observer = contained(observer)
         self.backend = backend
         self.kernel = kernel
         self.id = backend.replica
-        self.hub = Hub()
+        self.hub = Hub(self.observer)
         self.running = Running()
-        self.registry = Registry(backend.sessions, max_sessions=max_sessions)
-        self.relay = Relay(backend, self.hub)
+        self.registry = Registry(backend.sessions, self.observer, max_sessions=max_sessions)
+        self.relay = Relay(backend, self.hub, self.observer)
         self.waiting = WaitingRoom(backend.inbox, self.id)
         self.alarms = Alarms()
         self.draining = False
+        self.loop_lag_seconds = 0.0
         self._finish_by = -math.inf
         self._tasks: TaskGroup | None = None
         self._jobs: MemoryObjectSendStream[_Job] | None = None
@@ -110,6 +115,7 @@ class Replica:
                 housekeeping.start_soon(self._repeat, self._keep_indexes, self._upkeep_seconds)
                 housekeeping.start_soon(self._work, queued)
                 housekeeping.start_soon(self.alarms.run)
+                housekeeping.start_soon(self._watch_loop)
                 try:
                     async with anyio.create_task_group() as tasks:
                         self._tasks = tasks
@@ -214,6 +220,7 @@ class Replica:
         try:
             await self.backend.bus.publish(topic, encode_signal(kind, **fields))
         except StoreError as error:
+            self.observer.store_failed("publish", error)
             logger.warning("could not tell other replicas (%s): %s", kind, error)
 
     def _receive(self, message: bytes) -> None:
@@ -264,6 +271,7 @@ class Replica:
             return False
         logger.warning("replica %s died: ending its stream of session %s", writer, shorten(reader.session))
         await self.relay.end_for_dead(reader.session, reader.stream, _died(stream.request_id))
+        self.observer.orphan_ended(reader.session, reader.stream, writer)
         return True
 
     async def _is_alive(self, replica: ReplicaId) -> bool:
@@ -290,7 +298,10 @@ class Replica:
         try:
             await task(*args)
         except HoldfastError as error:
-            logger.warning("%s failed: %s", getattr(task, "__name__", task), error)
+            name = getattr(task, "__name__", str(task)).strip("_")
+            if isinstance(error, StoreError):
+                self.observer.store_failed(name, error)
+            logger.warning("%s failed: %s", name, error)
         except Exception:
             logger.exception("a background task failed")
         except anyio.get_cancelled_exc_class():
@@ -298,6 +309,13 @@ class Replica:
                 raise
             # Not this task was cancelled, but something that it waited for.
             logger.exception("a background task let a foreign cancellation through")
+
+    async def _watch_loop(self) -> None:
+        while True:
+            due = time.monotonic() + _LOOP_LOOK_SECONDS
+            await anyio.sleep(_LOOP_LOOK_SECONDS)
+            self.loop_lag_seconds = max(0.0, time.monotonic() - due)
+            self.observer.loop_lagged(self.loop_lag_seconds)
 
     async def _beat(self) -> None:
         began = time.monotonic()

@@ -3,7 +3,9 @@
 from typing import Final
 
 import anyio
+from typing_extensions import override
 
+from holdfast.observe import Observer
 from holdfast.sessions.hub import Hub
 from holdfast.sessions.types import STANDALONE, Event, Position, ReplicaId, SessionId, StreamId
 
@@ -109,3 +111,24 @@ async def test_a_signal_that_comes_before_the_wait_is_not_lost() -> None:
     with anyio.move_on_after(0.01) as silence:
         await reader.wait()
     assert silence.cancelled_caught
+
+
+class _Missed(Observer):
+    """Remembers whose hints got lost."""
+
+    def __init__(self) -> None:
+        self.sessions: list[str] = []
+
+    @override
+    def hint_missed(self, session: str) -> None:
+        self.sessions.append(session)
+
+
+def test_events_that_no_hint_told_of_are_seen() -> None:
+    seen = _Missed()
+    hub = Hub(seen)
+    behind, abreast = hub.open(ONE, STREAM, "a"), hub.open(TWO, STREAM, "b")
+    behind.cursor, abreast.cursor = Position("e", 1), Position("e", 2)
+    for session in (ONE, TWO):
+        hub.wake_behind(session, Position("e", 2))
+    assert seen.sessions == [ONE]

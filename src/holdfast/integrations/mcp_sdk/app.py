@@ -22,6 +22,7 @@ from holdfast.asgi.streamable_http import StreamableHttp
 from holdfast.backends import open_store
 from holdfast.errors import ConfigurationError
 from holdfast.integrations.mcp_sdk.kernel import SdkKernel
+from holdfast.observe import Observer
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.replica import Replica
 
@@ -75,12 +76,18 @@ class Attached:
     """An application whose sessions are shared, for those who want to look at it or to drain it."""
 
     def __init__(
-        self, app: Starlette, endpoint: _Endpoint, store: str | Backend | None, options: dict[str, Any]
+        self,
+        app: Starlette,
+        endpoint: _Endpoint,
+        store: str | Backend | None,
+        observer: Observer | None,
+        options: dict[str, Any],
     ) -> None:
         self.app = app
         self.replica: Replica | None = None
         self._endpoint = endpoint
         self._store = store
+        self._observer = observer
         self._options = options
         self._entered: Any = None
         self._manager: StreamableHTTPSessionManager | None = None
@@ -117,7 +124,11 @@ class Attached:
             options = _edge_options(manager, self._options)
             _warn_of_local_state(self.app)
             replica = Replica(
-                backend, kernel, max_sessions=options.max_sessions, ttl_seconds=options.ttl_seconds
+                backend,
+                kernel,
+                max_sessions=options.max_sessions,
+                ttl_seconds=options.ttl_seconds,
+                observer=self._observer,
             )
             await stack.enter_async_context(replica.run())
             edge = StreamableHttp(replica, options, modern=manager.handle_request, principal=principal_of)
@@ -152,7 +163,13 @@ class Attached:
         server.lifespan = capture
 
 
-def attach(app: Starlette, *, store: str | Backend | None = None, **options: Any) -> Attached:
+def attach(
+    app: Starlette,
+    *,
+    store: str | Backend | None = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> Attached:
     """Make the sessions of a finished application shared: any replica then serves any of its requests.
 
     Takes what `MCPServer.streamable_http_app()`, `Server.streamable_http_app()` or `FastMCP.http_app()`
@@ -162,6 +179,7 @@ def attach(app: Starlette, *, store: str | Backend | None = None, **options: Any
         app: the application.
         store: a URL (`memory://`, `redis://…`, `rediss://…`, `valkey://…`) or a backend. Default: the
             environment's `HOLDFAST_STORE`, then `REDIS_URL`, then memory.
+        observer: is told of appends, resumes, gaps, takeovers, store errors and more as they happen.
         options: see `EdgeOptions`; what is not given is taken from the application's own settings.
 
     Raises:
@@ -186,7 +204,7 @@ def attach(app: Starlette, *, store: str | Backend | None = None, **options: Any
         )
     if hasattr(app.state, "holdfast"):
         raise ConfigurationError("attach: this application is attached already")
-    attached = Attached(app, endpoints[0], store, options)
+    attached = Attached(app, endpoints[0], store, observer, options)
     app.state.holdfast = attached
     inner = app.router.lifespan_context
 
@@ -199,12 +217,19 @@ def attach(app: Starlette, *, store: str | Backend | None = None, **options: Any
     return attached
 
 
-def streamable_http_app(server: Any, *, store: str | Backend | None = None, **options: Any) -> Starlette:
+def streamable_http_app(
+    server: Any,
+    *,
+    store: str | Backend | None = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> Starlette:
     """An application that serves `server` with shared sessions.
 
     Args:
         server: an `MCPServer`, a low-level `Server` or a `FastMCP`.
         store: as in `attach`.
+        observer: as in `attach`.
         options: those of `attach`; all others go to the server's own `streamable_http_app` or `http_app`.
 
     Raises:
@@ -219,7 +244,7 @@ def streamable_http_app(server: Any, *, store: str | Backend | None = None, **op
         raise ConfigurationError(
             f"server: got {type(server).__name__}, expected an MCPServer, a Server or a FastMCP"
         )
-    attach(app, store=store, **ours)
+    attach(app, store=store, observer=observer, **ours)
     return cast("Starlette", app)
 
 
