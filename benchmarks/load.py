@@ -1,126 +1,168 @@
 """The load: handshake sessions that call the echo tool over keep-alive connections, in a process of its own.
 
-`python -m benchmarks.load PORT CONNECTIONS SECONDS` prints one JSON object.
+`python -m benchmarks.load PORT PID CONNECTIONS SECONDS` prints one JSON object. It must not be what is
+measured: hence a protocol that does no more than find the end of a response. `servers/bare.py` shows how
+much it can do.
 """
 
 import asyncio
+import gc
 import json
+import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final, cast
 
-SESSIONS = 64
-INITIALIZE = {
+import uvloop
+from typing_extensions import override
+
+from benchmarks.processes import Serving
+
+SESSIONS: Final = 64
+WARM_UP_SECONDS: Final = 0.5
+SPARE_SECONDS: Final = 30.0
+INITIALIZE: Final = {
     "protocolVersion": "2025-11-25",
     "capabilities": {},
     "clientInfo": {"name": "load", "version": "1"},
 }
+CALL: Final = (
+    b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"}}}'
+)
+FIRST_ID: Final = 10**9  # all ids have the same length, and so all requests
+LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+SESSION: Final = re.compile(rb"\r\nmcp-session-id: *([^\r]+)", re.IGNORECASE)
+END_OF_CHUNKS: Final = b"\r\n0\r\n\r\n"
 
 
-@dataclass
-class Connection:
-    """One HTTP/1.1 connection; just enough of a client to cost little."""
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection with one request at a time."""
 
-    port: int
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._waiting: asyncio.Future[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
 
-    async def post(
-        self, message: Mapping[str, object], session: str | None = None
-    ) -> tuple[str | None, bytes]:
-        """Send one message; the session id of the response, and its body."""
-        body = json.dumps(message).encode()
-        head = (
-            f"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\ncontent-type: application/json\r\n"
-            f"accept: application/json, text/event-stream\r\ncontent-length: {len(body)}\r\n"
-        )
-        if session is not None:
-            head += f"mcp-session-id: {session}\r\nmcp-protocol-version: 2025-11-25\r\n"
-        self.writer.write(head.encode() + b"\r\n" + body)
-        status, headers = await self._head()
-        if status not in {b"200", b"202"}:
-            raise RuntimeError(f"status {status.decode()}")
-        return headers.get("mcp-session-id"), await self._body(headers)
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
 
-    async def _head(self) -> tuple[bytes, dict[str, str]]:
-        first, *lines = (await self.reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
-        pairs = (line.decode("latin-1").split(":", 1) for line in lines)
-        return first.split(b" ")[1], {name.lower(): value.strip() for name, value in pairs}
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._buffer = buffer = self._buffer + data if self._buffer else data
+        head = buffer.find(b"\r\n\r\n")
+        if head < 0:
+            return
+        length = LENGTH.search(buffer, 0, head)
+        if len(buffer) < head + 4 + int(length[1]) if length else not buffer.endswith(END_OF_CHUNKS):
+            return
+        self._buffer = b""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(buffer)
 
-    async def _body(self, headers: dict[str, str]) -> bytes:
-        if "content-length" in headers:
-            return await self.reader.readexactly(int(headers["content-length"]))
-        chunks: list[bytes] = []
-        while size := int(await self.reader.readline(), 16):
-            chunks.append((await self.reader.readexactly(size + 2))[:-2])
-        await self.reader.readexactly(2)
-        return b"".join(chunks)
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(exc or ConnectionResetError("the server hung up"))
+
+    def send(self, request: bytes) -> asyncio.Future[bytes]:
+        """The whole response to a request, head included."""
+        if self._transport is None:
+            raise RuntimeError("not connected")
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return self._waiting
 
 
 @dataclass
 class Load:
     """Calls on many sessions, and how long each took."""
 
-    port: int
+    server: Serving
     until: float = 0.0
-    sessions: list[str] = field(default_factory=list[str])
+    heads: Sequence[bytes] = ()
     seconds: list[float] = field(default_factory=list[float])
 
+    def request(self, length: int, session: bytes | None = None) -> bytes:
+        """The head of a POST."""
+        about = (
+            b""
+            if session is None
+            else b"mcp-session-id: %s\r\nmcp-protocol-version: 2025-11-25\r\n" % session
+        )
+        return (
+            b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
+            b"accept: application/json, text/event-stream\r\n%scontent-length: %d\r\n\r\n"
+        ) % (self.server.port, about, length)
+
     async def connect(self) -> Connection:
-        return Connection(self.port, *await asyncio.open_connection("127.0.0.1", self.port))
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, "127.0.0.1", self.server.port)
+        return connection
 
     async def open_sessions(self) -> None:
+        """Sessions as every client opens them."""
         connection = await self.connect()
+        first = json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": INITIALIZE}).encode()
+        second = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
+        sessions: list[bytes] = []
         for _ in range(SESSIONS):
-            message = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": INITIALIZE}
-            session, _ = await connection.post(message)
-            if session is None:
-                raise RuntimeError("the server gave no session id")
-            await connection.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
-            self.sessions.append(session)
+            response = await connection.send(self.request(len(first)) + first)
+            found = SESSION.search(response)
+            if found is None:
+                raise RuntimeError(f"no session: {response[:300]!r}")
+            sessions.append(found[1])
+            response = await connection.send(self.request(len(second), found[1]) + second)
+            if not response.startswith((b"HTTP/1.1 202", b"HTTP/1.1 200")):
+                raise RuntimeError(f"not accepted: {response[:300]!r}")
+        length = len(CALL % FIRST_ID)
+        self.heads = [self.request(length, session) for session in sessions]
 
     async def run(self, connections: int, seconds: float) -> float:
         """Call for so long; how long it took."""
         self.seconds.clear()
+        opened = [await self.connect() for _ in range(connections)]
         began = time.perf_counter()
         self.until = began + seconds
-        await asyncio.gather(*map(self.call, range(connections)))
+        await asyncio.gather(*(self.call(number, connection) for number, connection in enumerate(opened)))
         return time.perf_counter() - began
 
-    async def call(self, number: int) -> None:
-        connection, count = await self.connect(), 0
-        while time.perf_counter() < self.until:
+    async def call(self, number: int, connection: Connection) -> None:
+        count, now, heads, sessions = 0, time.perf_counter(), self.heads, len(self.heads)
+        while now < self.until:
             count += 1
-            params = {"name": "echo", "arguments": {"text": "hello"}}
-            message = {
-                "jsonrpc": "2.0",
-                "id": number * 10**7 + count,
-                "method": "tools/call",
-                "params": params,
-            }
-            began = time.perf_counter()
-            _, body = await connection.post(message, self.sessions[(number * 7 + count) % SESSIONS])
-            self.seconds.append(time.perf_counter() - began)
-            if b"hello" not in body:
-                raise RuntimeError(f"not the answer: {body!r}")
+            head = heads[(number * 7 + count) % sessions]
+            response = await connection.send(head + CALL % (FIRST_ID + number * 10**6 + count))
+            before, now = now, time.perf_counter()
+            self.seconds.append(now - before)
+            if b" 200 " not in response[:16] or b'"hello"' not in response:
+                raise RuntimeError(f"not the answer: {response[:300]!r}")
 
 
 async def main() -> None:
     """Open the sessions, warm up, and measure."""
-    port, connections, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    load = Load(port)
-    await load.open_sessions()
-    await load.run(connections, 0.5)
-    lasted = await load.run(connections, seconds)
+    port, pid, connections, seconds = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    load = Load(Serving(pid, port))
+    async with asyncio.timeout(seconds + SPARE_SECONDS):
+        await load.open_sessions()
+        await load.run(connections, WARM_UP_SECONDS)
+        gc.freeze()
+        gc.disable()
+        cpu, own = load.server.cpu_seconds(), time.process_time()
+        lasted = await load.run(connections, seconds)
+        cpu, own = load.server.cpu_seconds() - cpu, time.process_time() - own
     took = sorted(load.seconds)
     figures = {
-        "calls_per_second": round(len(took) / lasted),
-        "p50_ms": round(took[len(took) // 2] * 1000, 2),
-        "p99_ms": round(took[len(took) * 99 // 100] * 1000, 2),
+        "calls/s": round(len(took) / lasted),
+        "p50 ms": round(took[len(took) // 2] * 1000, 3),
+        "p99 ms": round(took[len(took) * 99 // 100] * 1000, 3),
+        "CPU ms/call": round(cpu / len(took) * 1000, 4),
+        "load CPU %": round(own / lasted * 100),
     }
     print(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -1,0 +1,121 @@
+"""`tools/call` of an asynchronous echo tool: sessions in each store, against the peers' own transports."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.line import ERROR, Bench, Cell, Goal, Line, Medians, Ratio, Row
+from benchmarks.processes import DidNotStartError, Serving, serving
+from tests.servers import start_server
+
+SERVERS = Path(__file__).parent / "servers"
+LOAD_SECONDS = 90.0
+SDK = "mcp SDK, memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Something that serves the echo tool at /mcp."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] | None = None
+
+
+def ours(name: str, store: str, *options: str, tool: str = "sdk.py") -> Server:
+    """`holdfast serve`, as its users start it."""
+    serve = [
+        "-m",
+        "holdfast.ops.cli",
+        "serve",
+        str(SERVERS / tool),
+        "--port",
+        "{port}",
+        "--log-level",
+        "error",
+    ]
+    return Server(f"Holdfast, {name}", [sys.executable, *serve, "--store", store, *options])
+
+
+def theirs(name: str, module: str, *arguments: str) -> Server:
+    """One of `benchmarks.servers`."""
+    return Server(name, [sys.executable, "-m", f"benchmarks.servers.{module}", "{port}", *arguments])
+
+
+@contextlib.contextmanager
+def servers() -> Generator[Sequence[Server]]:
+    """All that are compared, with the stores that they need."""
+    with contextlib.ExitStack() as stack:
+        valkey = stack.enter_context(start_server("valkey")).url
+        redis = stack.enter_context(start_server("redis")).url
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-bench-"))
+        yield [
+            theirs(SDK, "sdk"),
+            ours("memory", "memory://"),
+            ours("SQLite", f"sqlite://{folder}/sessions.db"),
+            ours("Valkey", valkey),
+            ours("Redis", redis),
+            theirs("FastMCP, memory", "fast_mcp"),
+            ours("Valkey, under FastMCP", valkey, tool="fast_mcp.py"),
+            theirs("mcp SDK, memory, JSON answers", "sdk", "json"),
+            theirs("(no work: a fixed answer)", "bare"),
+        ]
+
+
+def load(server: Serving, connections: int, seconds: float) -> Mapping[str, Cell]:
+    """One run of the load."""
+    arguments = [str(part) for part in (server.port, server.pid, connections, seconds)]
+    command = [sys.executable, "-m", "benchmarks.load", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=seconds + LOAD_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        return {ERROR: f"{(done.stderr.strip() or 'no output').splitlines()[-1][:300]}"}
+    figures: Mapping[str, Cell] = json.loads(done.stdout)
+    return figures
+
+
+def measure(bench: Bench) -> Iterable[Row]:
+    """Each server in turn, and on each all numbers of connections."""
+    counts = (16, 1, 256)
+    with servers() as compared:
+        for server in bench.interleave(compared):
+            try:
+                with serving(server.command, env=server.env) as process:
+                    for count in counts:
+                        yield {
+                            "connections": count,
+                            "server": server.name,
+                            **load(process, count, bench.seconds),
+                        }
+            except DidNotStartError as error:
+                for count in counts:
+                    yield {"connections": count, "server": server.name, ERROR: f"did not start: {error}"}
+
+
+def goals(medians: Medians) -> Iterable[Goal]:
+    """DESIGN 9 and issue 3."""
+    at: Mapping[str, Cell] = {"connections": 16}
+    sdk = {**at, "server": SDK}
+    for store, wanted in (("memory", 3.5), ("Valkey", 3.0), ("Redis", 3.0)):
+        own = {**at, "server": f"Holdfast, {store}"}
+        yield Goal(
+            f"calls/s, {store}, as a multiple of the SDK's", wanted, medians.ratio("calls/s", own, sdk)
+        )
+        late = medians.ratio("p99 ms", own, sdk)
+        yield Goal(f"p99, {store}, as a part of the SDK's", 0.25, late, at_least=False)
+
+
+LINE = Line(
+    name="call",
+    keys=("connections", "server"),
+    figures={"calls/s": 0, "p50 ms": 2, "p99 ms": 2, "CPU ms/call": 3, "load CPU %": 0},
+    measure=measure,
+    ratio=Ratio("ratio", "calls/s", "server", SDK),
+    goals=goals,
+)
