@@ -278,3 +278,38 @@ class DeletedStillCounted(MemorySessionStore):
     @override
     async def count(self) -> int:
         return await super().count() + self.closed
+
+
+@must_fail(SessionStoreSuite)
+class SettledAgain(MemorySessionStore):
+    """The last `initialize` wins."""
+
+    @override
+    async def settle(self, session: SessionId, *, protocol_version: str, client: bytes) -> bool:
+        found = self._data.live(session)
+        found.facts = replace(found.facts, protocol_version=protocol_version, client=client)
+        return True
+
+
+@must_fail(SessionStoreSuite)
+class SettlingSaysYes(MemorySessionStore):
+    """Whoever comes too late is told that it won."""
+
+    @override
+    async def settle(self, session: SessionId, *, protocol_version: str, client: bytes) -> bool:
+        await super().settle(session, protocol_version=protocol_version, client=client)
+        return True
+
+
+@must_fail(SessionStoreSuite)
+class SettledInTwoSteps(MemorySessionStore):
+    """Between looking and settling there is room for others."""
+
+    @override
+    async def settle(self, session: SessionId, *, protocol_version: str, client: bytes) -> bool:
+        found = self._data.live(session)
+        if found.facts.protocol_version:
+            return await super().settle(session, protocol_version=protocol_version, client=client)
+        await anyio.lowlevel.checkpoint()
+        found.facts = replace(found.facts, protocol_version=protocol_version, client=client)
+        return True

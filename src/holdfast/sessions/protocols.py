@@ -161,6 +161,16 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def settle(self, session: SessionId, *, protocol_version: str, client: bytes) -> bool:
+        """Give a session what its `initialize` negotiated, if it was opened before that: without a version.
+
+        The first one wins. False: something else is settled already. The same again is True.
+
+        Raises:
+            SessionGone: there is no such session.
+        """
+        ...
+
     async def configure(self, session: SessionId, *, log_level: str) -> Settings:
         """Change the session's settings and return them with their new version.
 

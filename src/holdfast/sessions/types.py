@@ -105,7 +105,8 @@ class SessionFacts:
     Attributes:
         id: the session.
         owner: digest of the principal that opened it; None if it was opened without authentication.
-        protocol_version: the negotiated version, e.g. `2025-11-25`.
+        protocol_version: the negotiated version, e.g. `2025-11-25`. Empty: nothing is settled yet, the
+            session was opened before its `initialize`, and these facts must not be cached.
         client: the params of the client's `initialize` request, as JSON.
         ttl_seconds: how long the session lives without any activity.
     """

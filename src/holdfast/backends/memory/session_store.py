@@ -36,6 +36,14 @@ class MemorySessionStore(SessionStore):
         return Found(found.settings, found.facts if with_facts else None)
 
     @override
+    async def settle(self, session: SessionId, *, protocol_version: str, client: bytes) -> bool:
+        found = self._data.live(session)
+        if not found.facts.protocol_version:
+            found.facts = replace(found.facts, protocol_version=protocol_version, client=client)
+        self._data.touch(found)
+        return (found.facts.protocol_version, found.facts.client) == (protocol_version, client)
+
+    @override
     async def configure(self, session: SessionId, *, log_level: str) -> Settings:
         found = self._data.live(session)
         found.settings = replace(found.settings, version=found.settings.version + 1, log_level=log_level)

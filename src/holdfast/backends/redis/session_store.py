@@ -81,6 +81,15 @@ class RedisSessionStore(SessionStore):
         )
 
     @override
+    async def settle(self, session: SessionId, *, protocol_version: str, client: bytes) -> bool:
+        record = activity("session.settled", replica=self._replica, protocol_version=protocol_version)
+        args = (protocol_version, client, record)
+        reply = await self._client.run(scripts.SETTLE, self._keys.session(session), args, safe=True)
+        if reply is None:
+            raise SessionGone(f"no session {shorten(session)}")
+        return bool(reply)
+
+    @override
     async def configure(self, session: SessionId, *, log_level: str) -> Settings:
         args = (secrets.token_hex(8), encode(log_level), activity("settings.changed", log_level=log_level))
         reply = await self._client.run(scripts.CONFIGURE, self._keys.session(session), args, safe=True)

@@ -46,6 +46,11 @@ class SqliteSessionStore(SessionStore):
         return found
 
     @override
+    async def settle(self, session: SessionId, *, protocol_version: str, client: bytes) -> bool:
+        check_session(session)
+        return await self._engine.write(partial(_settle, session=session, settled=(protocol_version, client)))
+
+    @override
     async def configure(self, session: SessionId, *, log_level: str) -> Settings:
         check_session(session)
         return await self._engine.write(partial(_configure, session=session, log_level=encode(log_level)))
@@ -128,6 +133,17 @@ def _touch(tx: Transaction, session: SessionId) -> None:
     log = tx.find(session)
     if log is not None:
         tx.touch(log)
+
+
+def _settle(tx: Transaction, session: SessionId, settled: tuple[str, bytes]) -> bool:
+    log = tx.live(session)
+    tx.execute(
+        "UPDATE sessions SET protocol_version = ?, client = ? WHERE no = ? AND protocol_version = ''",
+        (*settled, log.no),
+    )
+    row = tx.execute("SELECT protocol_version, client FROM sessions WHERE no = ?", (log.no,)).fetchone()
+    tx.touch(log)
+    return tuple(row) == settled
 
 
 def _configure(tx: Transaction, session: SessionId, log_level: bytes) -> Settings:

@@ -2,6 +2,7 @@
 """`SessionStore`: who is connected."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -107,6 +108,57 @@ class SessionStoreSuite:
                 for number in range(10):
                     tasks.start_soon(change, number)
             assert sorted(versions) == list(range(1, 11))
+
+    async def test_what_initialize_negotiated_is_settled_once_for_every_replica(
+        self, store: StoreUnderTest
+    ) -> None:
+        async with store.replicas(2) as (a, b):
+            facts = replace(new_facts(owner="alice"), protocol_version="", client=b"")
+            await a.sessions.open(facts, limit=None)
+            assert await b.sessions.settle(facts.id, protocol_version="2025-11-25", client=b'{"\xff": 1}')
+            assert await a.sessions.settle(facts.id, protocol_version="2025-11-25", client=b'{"\xff": 1}')
+            assert not await a.sessions.settle(facts.id, protocol_version="2024-11-05", client=b'{"\xff": 1}')
+            assert not await a.sessions.settle(facts.id, protocol_version="2025-11-25", client=b"{}")
+            for backend in (a, b):
+                found = await backend.sessions.find(facts.id, owner="alice", with_facts=True)
+                assert found is not None
+                settled = replace(facts, protocol_version="2025-11-25", client=b'{"\xff": 1}')
+                assert (found.facts, found.settings) == (settled, Settings())
+
+    async def test_one_of_many_settlements_wins(self, store: StoreUnderTest) -> None:
+        async with store.replicas(2) as replicas:
+            facts = replace(new_facts(), protocol_version="", client=b"")
+            await replicas[0].sessions.open(facts, limit=None)
+            won: list[int] = []
+
+            async def settle(number: int) -> None:
+                client = b"%d" % number
+                if await replicas[number % 2].sessions.settle(facts.id, protocol_version="v", client=client):
+                    won.append(number)
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(6):
+                    tasks.start_soon(settle, number)
+            found = await replicas[1].sessions.find(facts.id, owner=None, with_facts=True)
+            assert found is not None
+            assert found.facts is not None
+            assert [found.facts.client] == [b"%d" % number for number in won]
+
+    async def test_what_was_settled_at_the_opening_stays(self, store: StoreUnderTest) -> None:
+        async with store.replicas(1) as (a,):
+            facts = new_facts()
+            await a.sessions.open(facts, limit=None)
+            assert not await a.sessions.settle(facts.id, protocol_version="other", client=b"other")
+            found = await a.sessions.find(facts.id, owner=None, with_facts=True)
+            assert found is not None
+            assert found.facts == facts
+
+    async def test_settling_creates_no_session(self, store: StoreUnderTest) -> None:
+        async with store.replicas(1) as (a,):
+            for unknown in (new_facts().id, *HOSTILE_IDS):
+                with pytest.raises(SessionGone):
+                    await a.sessions.settle(SessionId(unknown), protocol_version="v", client=b"{}")
+            assert await a.sessions.count() == 0
 
     async def test_configuring_creates_no_session(self, store: StoreUnderTest) -> None:
         async with store.replicas(1) as (a,):
