@@ -53,6 +53,13 @@ async def test_an_encrypted_payload_says_nothing() -> None:
     assert stored != await CODECS["encrypted"].wrap(b"secret of the client", HERE)
 
 
+async def test_what_a_store_compares_is_repeatable_and_differs_with_its_content() -> None:
+    codec = CODECS["encrypted"]
+    one, again, other = [await codec.wrap(payload, HERE, repeatable=True) for payload in (b"a", b"a", b"b")]
+    assert one == again != other
+    assert await READER.unwrap(one, HERE) == b"a"
+
+
 @pytest.mark.parametrize("elsewhere", [Purpose("session", "stream 2"), Purpose("other", "stream 1")], ids=str)
 async def test_an_encrypted_payload_opens_only_where_it_belongs(elsewhere: Purpose) -> None:
     stored = await CODECS["encrypted"].wrap(b"x", HERE)

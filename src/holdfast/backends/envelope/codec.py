@@ -55,11 +55,17 @@ class Codec:
         self._compress_from = compress_from_bytes
         self._keys = keys
 
-    async def wrap(self, payload: bytes, purpose: Purpose) -> bytes:
-        """`payload` as it is to be stored."""
+    async def wrap(self, payload: bytes, purpose: Purpose, *, repeatable: bool = False) -> bytes:
+        """`payload` as it is to be stored.
+
+        Args:
+            payload: what to wrap.
+            purpose: what for.
+            repeatable: the same payload gives the same bytes again, so that the store can compare them.
+        """
         if len(payload) < _BESIDE_THE_LOOP:
-            return self._wrap(payload, purpose)
-        return await anyio.to_thread.run_sync(self._wrap, payload, purpose)
+            return self._wrap(payload, purpose, repeatable)
+        return await anyio.to_thread.run_sync(self._wrap, payload, purpose, repeatable)
 
     async def unwrap(self, stored: bytes, purpose: Purpose) -> bytes:
         """The payload that was stored.
@@ -92,14 +98,14 @@ class Codec:
             f"envelope {prefix[1:].hex() or '(cut off)'}"
         )
 
-    def _wrap(self, payload: bytes, purpose: Purpose) -> bytes:
+    def _wrap(self, payload: bytes, purpose: Purpose, repeatable: bool) -> bytes:
         body = self._compressed(payload)
         if self._keys is None:
             return body
         key_id, cipher = self._keys.newest(purpose.session)
-        nonce = secrets.token_bytes(_NONCE)
-        named = key_id.encode()
-        sealed = cipher.encrypt(nonce, body, purpose.use.encode())
+        named, use = key_id.encode(), purpose.use.encode()
+        nonce = cipher.nonce_of(use, body)[:_NONCE] if repeatable else secrets.token_bytes(_NONCE)
+        sealed = cipher.encrypt(nonce, body, use)
         return b"".join((_ENCRYPTED, bytes((len(named),)), named, nonce, sealed))
 
     def _compressed(self, payload: bytes) -> bytes:

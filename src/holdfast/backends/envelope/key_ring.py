@@ -24,8 +24,13 @@ _LABEL: Final = b"holdfast envelope 1\0"
 class Cipher:
     """AES-256-GCM with the key of one session."""
 
-    def __init__(self, aead: "AESGCM") -> None:
-        self._aead = aead
+    def __init__(self, aead: type["AESGCM"], key: bytes) -> None:
+        self._aead = aead(key)
+        self._nonce_key = hmac.digest(key, b"nonce", "sha256")
+
+    def nonce_of(self, context: bytes, plain: bytes) -> bytes:
+        """A nonce that only the same text in the same context has."""
+        return hmac.digest(self._nonce_key, len(context).to_bytes(4) + context + plain, "sha256")
 
     def encrypt(self, nonce: bytes, plain: bytes, context: bytes) -> bytes:
         """The ciphertext with its tag. It opens only in the same context."""
@@ -103,7 +108,7 @@ class KeyRing:
         return self._cipher(key_id, session) if key_id in self._keys else None
 
     def _cipher(self, key_id: str, session: str) -> Cipher:
-        return Cipher(self._aead(hmac.digest(self._keys[key_id], _LABEL + session.encode(), "sha256")))
+        return Cipher(self._aead, hmac.digest(self._keys[key_id], _LABEL + session.encode(), "sha256"))
 
 
 def _wrong(given: str) -> NoReturn:

@@ -22,7 +22,7 @@ class EnvelopeSessionStore(SessionStore):
 
     @override
     async def open(self, facts: SessionFacts, *, limit: int | None) -> None:
-        wrapped = await self._codec.wrap(facts.client, _purpose(facts.id))
+        wrapped = await self._codec.wrap(facts.client, _purpose(facts.id), repeatable=True)
         await self._inner.open(replace(facts, client=wrapped), limit=limit)
 
     @override
@@ -35,6 +35,11 @@ class EnvelopeSessionStore(SessionStore):
         except DamagedPayload as error:
             raise StoreRefused(f"what a client said at initialize cannot be read: {error}") from error
         return replace(found, facts=replace(found.facts, client=client))
+
+    @override
+    async def settle(self, session: SessionId, *, protocol_version: str, client: bytes) -> bool:
+        wrapped = await self._codec.wrap(client, _purpose(session), repeatable=True)
+        return await self._inner.settle(session, protocol_version=protocol_version, client=wrapped)
 
     @override
     async def configure(self, session: SessionId, *, log_level: str) -> Settings:
