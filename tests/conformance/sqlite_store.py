@@ -52,6 +52,8 @@ class SqliteStore(conformance.StoreUnderTest):
 
 def cut_short(file: sqlite3.Connection, keep: int) -> None:
     for statement in (
+        # Heads lag behind.
+        'UPDATE heads SET top = max(top, (SELECT coalesce(max("offset"), 0) FROM log WHERE session = no))',
         'DELETE FROM log WHERE "offset" > :keep',
         "DELETE FROM streams WHERE opened_at > :keep",
         "UPDATE streams SET closed = 0 WHERE closed > :keep",

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from holdfast.backends.sqlite import tail
 from tests.conformance import sqlite_store
 from tests.conformance.sqlite_store import SqliteStore
 from tests.properties.machine import EventLogMachine
@@ -19,7 +20,11 @@ class SmallSqliteStore(SqliteStore):
 
 
 @pytest.mark.timeout(600)
-def test_the_sqlite_backend_agrees_with_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("folded_at", [5, tail.FOLDED_AT])
+def test_the_sqlite_backend_agrees_with_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folded_at: int
+) -> None:
+    monkeypatch.setattr(tail, "FOLDED_AT", folded_at)
     monkeypatch.setattr(sqlite_store, "REAL_SECONDS", 0.0)  # nobody waits for hints here
     numbers = count()
 
@@ -27,4 +32,4 @@ def test_the_sqlite_backend_agrees_with_the_model(tmp_path: Path, monkeypatch: p
         def __init__(self) -> None:
             super().__init__(lambda: SmallSqliteStore(tmp_path / f"{next(numbers)}.db"))
 
-    run_state_machine_as_test(OnSqlite, settings=settings(max_examples=settings().max_examples // 2))
+    run_state_machine_as_test(OnSqlite, settings=settings(max_examples=settings().max_examples // 4))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from holdfast.backends.sqlite.loading import waiting
 from holdfast.backends.sqlite.session_log import Accepted, SessionLog, Stream
 from holdfast.backends.sqlite.text import decode
 from holdfast.backends.sqlite.transaction import Transaction
@@ -114,7 +115,7 @@ def _forget_idle_streams(tx: Transaction, log: SessionLog) -> None:
     ).fetchall()
     idle = [name for (name,) in rows if name not in busy]
     _forget(tx, log, idle[: (len(idle) + 1) // 2])
-    tx.changed_chain(log)
+    tx.trimmed(log, "[]")
 
 
 def _forget(tx: Transaction, log: SessionLog, names: Sequence[bytes]) -> None:
@@ -129,6 +130,9 @@ def _trim(tx: Transaction, log: SessionLog) -> None:
     """Make room, and note for each stream what it lost."""
     options = tx.options
     entries = tx.entries(log)
+    open_questions = waiting(tx.connection, log)
+    for entry in entries.values():  # another process may have received the answer
+        entry.precious = entry.precious and (entry.final or entry.offset in open_questions)
     gone = victims(
         entries.values(), newest=log.top, max_events=options.max_events, max_bytes=options.max_bytes
     )
@@ -142,7 +146,7 @@ def _trim(tx: Transaction, log: SessionLog) -> None:
     _unlink(tx, log, entries, doomed)
     _note_trimmed(tx, log, entries, {entry.stream for entry in gone} - ended)
     _forget(tx, log, sorted(ended))
-    tx.changed_chain(log)
+    tx.trimmed(log, json.dumps(_ranges(doomed)))
 
 
 def _unlink(tx: Transaction, log: SessionLog, entries: dict[int, Entry], doomed: set[int]) -> None:
@@ -162,6 +166,16 @@ def _unlink(tx: Transaction, log: SessionLog, entries: dict[int, Entry], doomed:
         kept, skipped = entry.row, False
     tx.connection.executemany("DELETE FROM log WHERE id = ?", dropped)
     tx.connection.executemany("UPDATE log SET back = ? WHERE id = ?", joined)
+
+
+def _ranges(offsets: set[int]) -> list[list[int]]:
+    ranges: list[list[int]] = []
+    for offset in sorted(offsets):
+        if ranges and ranges[-1][1] == offset - 1:
+            ranges[-1][1] = offset
+        else:
+            ranges.append([offset, offset])
+    return ranges
 
 
 def _note_trimmed(tx: Transaction, log: SessionLog, entries: dict[int, Entry], names: set[bytes]) -> None:

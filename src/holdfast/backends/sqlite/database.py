@@ -160,7 +160,9 @@ class Database:
                 for statement in _statements(schema.step(version)):
                     connection.execute(statement)
             connection.execute(
-                "INSERT OR IGNORE INTO file VALUES (1, ?, ?, 1, 1, 0)", (token_hex(8), token_hex(6))
+                "INSERT OR IGNORE INTO file (one, id, life, next_event, next_session, sessions) "
+                "VALUES (1, ?, ?, 1, 1, 0)",
+                (token_hex(8), token_hex(6)),
             )
             connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {schema.VERSION}")

@@ -236,10 +236,10 @@ def _state(
     tops: dict[str, int] = {}
     for session in sessions:
         row = snapshot.connection.execute(
-            "SELECT top FROM heads JOIN sessions ON sessions.no = heads.no WHERE sessions.id = ?", (session,)
+            "SELECT no, top, last FROM heads JOIN sessions USING (no) WHERE sessions.id = ?", (session,)
         ).fetchone()
         if row is not None:
-            tops[session] = row[0]
+            tops[session], _ = snapshot.tail.ahead(*row)
     rows = snapshot.connection.execute(
         "SELECT sessions.id, request FROM asked JOIN sessions ON sessions.no = asked.session "
         "WHERE replica = ? AND answer IS NOT NULL",

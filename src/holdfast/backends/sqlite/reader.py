@@ -5,6 +5,7 @@ from collections.abc import Callable
 from holdfast.backends.sqlite.calls import Call
 from holdfast.backends.sqlite.database import Database
 from holdfast.backends.sqlite.reading import Snapshot
+from holdfast.backends.sqlite.tail import Tail
 
 __all__ = ["Reader"]
 
@@ -17,12 +18,17 @@ class Reader:
         self._clock = clock
         self._connection = database.connect()
         self._connection.execute("PRAGMA query_only = ON")
+        self._tail = Tail()
 
     def carry_out(self, calls: list[Call[Snapshot]]) -> None:
         """Do all calls, one by one; one that fails does not concern the others."""
-        snapshot = Snapshot(self._connection, int(self._clock() * 1000))
+        snapshot = Snapshot(self._connection, int(self._clock() * 1000), self._tail)
         try:
             self._connection.execute("BEGIN")
+            life, folded, next_event = self._connection.execute(
+                "SELECT life, folded, next_event FROM file"
+            ).fetchone()
+            self._tail.follow(self._connection, life, folded, next_event - 1)
             for call in calls:
                 try:
                     call.result = call.run(snapshot)

@@ -5,6 +5,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from holdfast.backends.sqlite.chain import events_since
+from holdfast.backends.sqlite.tail import Tail
 from holdfast.errors import PositionLost, SessionGone, StreamUnknown
 from holdfast.sessions.types import (
     Event,
@@ -26,10 +27,17 @@ class EpochEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a reading operation gets: a connection in a read transaction, and the time in milliseconds."""
+    """What a reading operation gets.
+
+    Attributes:
+        connection: in a read transaction.
+        now: milliseconds since 1970.
+        tail: what the heads do not know yet.
+    """
 
     connection: sqlite3.Connection
     now: int
+    tail: Tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +81,17 @@ def head(snapshot: Snapshot, session: SessionId) -> Head:
         EpochEnded: let the writer look at it first.
     """
     row = snapshot.connection.execute(
-        "SELECT sessions.no, ttl_ms, expires_at, epoch, fences, top, last, sessions.life = file.life "
-        "FROM sessions JOIN heads ON heads.no = sessions.no JOIN file WHERE sessions.id = ?",
+        "SELECT sessions.no, ttl_ms, expires_at, epoch, fences, life, top, last "
+        "FROM sessions JOIN heads ON heads.no = sessions.no WHERE sessions.id = ?",
         (session,),
     ).fetchone()
     if row is None or row[2] <= snapshot.now:
         raise SessionGone(f"no session {shorten(session)}")
-    if not row[7]:
+    no, ttl_ms, expires_at, epoch, fences, life, top, last = row
+    if life != snapshot.tail.life:
         raise EpochEnded
-    return Head(*row[:7])
+    top, last = snapshot.tail.ahead(no, top, last)
+    return Head(no, ttl_ms, expires_at, epoch, fences, top, last)
 
 
 def read_page(

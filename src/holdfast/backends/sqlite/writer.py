@@ -4,6 +4,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 
+from holdfast.backends.sqlite.cache import SessionCache
 from holdfast.backends.sqlite.calls import Call
 from holdfast.backends.sqlite.database import Database, begin
 from holdfast.backends.sqlite.expiry import purge, purge_others
@@ -11,7 +12,7 @@ from holdfast.backends.sqlite.failures import concerns_all, is_busy
 from holdfast.backends.sqlite.hints import event_hint
 from holdfast.backends.sqlite.keeper import Keeper
 from holdfast.backends.sqlite.sockets import Outbox
-from holdfast.backends.sqlite.transaction import SessionCache, Transaction
+from holdfast.backends.sqlite.transaction import Transaction
 from holdfast.errors import HoldfastError
 from holdfast.sessions.types import ReplicaId
 

@@ -1,0 +1,83 @@
+"""What the writer remembers between transactions."""
+
+import sqlite3
+from collections import OrderedDict
+from typing import Final
+
+from holdfast.backends.sqlite.session_log import SessionLog
+from holdfast.backends.sqlite.tail import Tail
+
+__all__ = ["SessionCache"]
+
+_COUNTED_EVERY: Final = 256
+"""Commits between two looks at how much is remembered: counting costs as much as there is."""
+
+
+class SessionCache:
+    """What the writer remembers between transactions. The file is the truth: others change it as well.
+
+    Attributes:
+        seen: grows whenever somebody else has changed the file.
+        tail: the events that the heads do not know yet.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._logs: OrderedDict[str, SessionLog] = OrderedDict()
+        self._commits = 0
+        self._version = -1
+        self.seen = 0
+        self.tail: Final = Tail()
+        self.life = ""
+        self.next_event = self.next_session = self.sessions = 0
+        self.listeners: dict[str, str] = {}
+
+    def look(self, connection: sqlite3.Connection) -> None:
+        """Find out whether somebody else has changed the file. Within a transaction: then it is certain."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._version = version
+            self.seen += 1
+            self._load(connection)
+
+    def load_listeners(self, connection: sqlite3.Connection) -> None:
+        """Read where other replicas receive hints."""
+        self.listeners = dict(connection.execute("SELECT replica, address FROM listeners").fetchall())
+
+    def get(self, session: str) -> SessionLog | None:
+        """A session that is remembered, as the most recently used one."""
+        log = self._logs.get(session)
+        if log is not None:
+            self._logs.move_to_end(session)
+        return log
+
+    def put(self, log: SessionLog) -> None:
+        """Remember a session."""
+        self._logs[log.id] = log
+
+    def forget(self, session: str) -> None:
+        """Remember it no more."""
+        self._logs.pop(session, None)
+
+    def clear(self) -> None:
+        """Remember nothing: what is here was never written."""
+        self._logs.clear()
+        self.tail.forget()
+        self._version = -1
+
+    def shrink(self) -> None:
+        """Forget the least recently used, if it is too much. Not within a transaction."""
+        self._commits += 1
+        if self._commits % _COUNTED_EVERY and len(self._logs) <= self._max_entries:
+            return
+        total = sum(log.weight for log in self._logs.values())
+        while total > self._max_entries:
+            _, log = self._logs.popitem(last=False)
+            total -= log.weight
+
+    def _load(self, connection: sqlite3.Connection) -> None:
+        columns = "life, folded, next_event, next_session, sessions"
+        row = connection.execute(f"SELECT {columns} FROM file").fetchone()  # noqa: S608 - see above
+        self.life, folded, self.next_event, self.next_session, self.sessions = row
+        self.tail.follow(connection, self.life, folded, self.next_event - 1)
+        self.load_listeners(connection)
