@@ -52,7 +52,7 @@ conformance: $(READY) redis ## The official MCP conformance suite: two processes
 	$(BIN)/python -m conformance.run
 
 bench: $(READY) redis ## All speeds, against named peers in the same run; renews docs/benchmarks.md (ARGS=--quick)
-	$(BIN)/python -m benchmarks $(ARGS)
+	UV=$(UV) $(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(READY) ## An hour of killing, pausing and replacing replicas under load (ARGS="--minutes 5")
 	$(BIN)/python -m chaos --minutes 60 --kills 100 --clients 50 --events 1000 --replicas 4 --stop \
@@ -74,8 +74,12 @@ fix: $(READY) ## Repair what ruff can repair
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-lock: $(UV) ## Renew uv.lock
+PERSIST := benchmarks/peers/mcp_persist/requirements
+lock: $(UV) ## Renew uv.lock, and with it what a peer in benchmarks/ needs
 	$(UV) lock --upgrade
+	$(UV) export --all-extras --no-dev --no-hashes --no-emit-project --quiet | $(UV) pip compile $(PERSIST).in \
+		--constraint - --generate-hashes --universal --no-annotate --quiet --output-file $(PERSIST).txt \
+		--custom-compile-command "make lock"
 
 changelog: $(READY) ## Show what the next release's notes would say
 	$(BIN)/towncrier build --draft

@@ -6,25 +6,30 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import peers
 from benchmarks.line import ERROR, Bench, Cell, Goal, Line, Medians, Ratio, Row
 from benchmarks.processes import DidNotStartError, Serving, serving
 from tests.servers import start_server
 
 SERVERS = Path(__file__).parent / "servers"
 LOAD_SECONDS = 90.0
+CONNECTIONS = (16, 1, 256)
 SDK = "mcp SDK, memory"
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Something that serves the echo tool at /mcp."""
+    """Something that serves the echo tool at /mcp, or why it cannot."""
 
     name: str
-    command: Sequence[str]
+    command: Sequence[str] = ()
     env: Mapping[str, str] | None = None
+    path: str = "/mcp"
+    missing: str = ""
 
 
 def ours(name: str, store: str, *options: str, tool: str = "sdk.py") -> Server:
@@ -47,6 +52,26 @@ def theirs(name: str, module: str, *arguments: str) -> Server:
     return Server(name, [sys.executable, "-m", f"benchmarks.servers.{module}", "{port}", *arguments])
 
 
+def mcp_persist(redis: str) -> Server:
+    """Sessions and events in Redis, in Python."""
+    name, server = "mcp-persist, Redis", peers.HERE / "mcp_persist" / "server.py"
+    url = f"{redis}?max_connections=1000"  # with redis-py's own 100 it answers 500 at 256 connections
+    try:
+        return Server(name, [str(peers.mcp_persist()), str(server), "{port}", url], path="/mcp/")
+    except peers.PeerMissingError as error:
+        return Server(name, missing=str(error))
+
+
+def tmcp() -> Server:
+    """Sessions in memory, on Node."""
+    name = "tmcp on Node, memory"
+    try:
+        command, env = peers.tmcp()
+    except peers.PeerMissingError as error:
+        return Server(name, missing=str(error))
+    return Server(name, [*command, "{port}"], env)
+
+
 @contextlib.contextmanager
 def servers() -> Generator[Sequence[Server]]:
     """All that are compared, with the stores that they need."""
@@ -63,13 +88,26 @@ def servers() -> Generator[Sequence[Server]]:
             theirs("FastMCP, memory", "fast_mcp"),
             ours("Valkey, under FastMCP", valkey, tool="fast_mcp.py"),
             theirs("mcp SDK, memory, JSON answers", "sdk", "json"),
+            mcp_persist(redis),
+            tmcp(),
             theirs("(no work: a fixed answer)", "bare"),
         ]
 
 
-def load(server: Serving, connections: int, seconds: float) -> Mapping[str, Cell]:
+def started(server: Server) -> AbstractContextManager[Serving]:
+    """The server's process.
+
+    Raises:
+        DidNotStartError: there is none.
+    """
+    if server.missing:
+        raise DidNotStartError(server.missing)
+    return serving(server.command, env=server.env)
+
+
+def load(server: Serving, path: str, connections: int, seconds: float) -> Mapping[str, Cell]:
     """One run of the load."""
-    arguments = [str(part) for part in (server.port, server.pid, connections, seconds)]
+    arguments = [str(part) for part in (server.port, server.pid, path, connections, seconds)]
     command = [sys.executable, "-m", "benchmarks.load", *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=seconds + LOAD_SECONDS, check=False
@@ -82,19 +120,15 @@ def load(server: Serving, connections: int, seconds: float) -> Mapping[str, Cell
 
 def measure(bench: Bench) -> Iterable[Row]:
     """Each server in turn, and on each all numbers of connections."""
-    counts = (16, 1, 256)
     with servers() as compared:
         for server in bench.interleave(compared):
             try:
-                with serving(server.command, env=server.env) as process:
-                    for count in counts:
-                        yield {
-                            "connections": count,
-                            "server": server.name,
-                            **load(process, count, bench.seconds),
-                        }
+                with started(server) as process:
+                    for count in CONNECTIONS:
+                        figures = load(process, server.path, count, bench.seconds)
+                        yield {"connections": count, "server": server.name, **figures}
             except DidNotStartError as error:
-                for count in counts:
+                for count in CONNECTIONS:
                     yield {"connections": count, "server": server.name, ERROR: f"did not start: {error}"}
 
 

@@ -1,6 +1,6 @@
 """The load: handshake sessions that call the echo tool over keep-alive connections, in a process of its own.
 
-`python -m benchmarks.load PORT PID CONNECTIONS SECONDS` prints one JSON object. It must not be what is
+`python -m benchmarks.load PORT PID PATH CONNECTIONS SECONDS` prints one JSON object. It must not be what is
 measured: hence a protocol that does no more than find the end of a response. `servers/bare.py` shows how
 much it can do.
 """
@@ -81,6 +81,7 @@ class Load:
     """Calls on many sessions, and how long each took."""
 
     server: Serving
+    path: bytes
     until: float = 0.0
     heads: Sequence[bytes] = ()
     seconds: list[float] = field(default_factory=list[float])
@@ -93,9 +94,9 @@ class Load:
             else b"mcp-session-id: %s\r\nmcp-protocol-version: 2025-11-25\r\n" % session
         )
         return (
-            b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
+            b"POST %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
             b"accept: application/json, text/event-stream\r\n%scontent-length: %d\r\n\r\n"
-        ) % (self.server.port, about, length)
+        ) % (self.path, self.server.port, about, length)
 
     async def connect(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -143,8 +144,13 @@ class Load:
 
 async def main() -> None:
     """Open the sessions, warm up, and measure."""
-    port, pid, connections, seconds = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-    load = Load(Serving(pid, port))
+    port, pid, path, connections, seconds = sys.argv[1:]
+    load = Load(Serving(int(pid), int(port)), path.encode())
+    print(json.dumps(await measure(load, int(connections), float(seconds))))
+
+
+async def measure(load: Load, connections: int, seconds: float) -> dict[str, float]:
+    """The figures of one run."""
     async with asyncio.timeout(seconds + SPARE_SECONDS):
         await load.open_sessions()
         await load.run(connections, WARM_UP_SECONDS)
@@ -154,14 +160,13 @@ async def main() -> None:
         lasted = await load.run(connections, seconds)
         cpu, own = load.server.cpu_seconds() - cpu, time.process_time() - own
     took = sorted(load.seconds)
-    figures = {
+    return {
         "calls/s": round(len(took) / lasted),
         "p50 ms": round(took[len(took) // 2] * 1000, 3),
         "p99 ms": round(took[len(took) * 99 // 100] * 1000, 3),
         "CPU ms/call": round(cpu / len(took) * 1000, 4),
         "load CPU %": round(own / lasted * 100),
     }
-    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
