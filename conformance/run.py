@@ -1,8 +1,8 @@
 """`python -m conformance.run`: the official suite against two replicas behind a per-request round robin.
 
-`examples/everything.py` has to pass every check of both protocol versions. `examples/fastmcp_app.py` may fail
-only those scenarios that FastMCP, alone in one process, fails in the same run. Logs are left in
-build/conformance.
+`examples/everything.py` has to pass every check of both protocol versions, on one SQLite file and on a Valkey
+server. `examples/fastmcp_app.py` may fail only those scenarios that FastMCP, alone in one process, fails in
+the same run. Logs are left in build/conformance.
 """
 
 import argparse
@@ -13,8 +13,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from conformance import servers, suite
@@ -49,18 +50,18 @@ class Report:
     rows: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
     requirements: list[Requirement] = field(default_factory=list[Requirement])
 
-    def add(self, example: str, version: str, served: str, result: Result) -> None:
+    def add(self, example: str, version: str, store: str, served: str, result: Result) -> None:
         failed = ", ".join(sorted(result.failed_scenarios)[:SHOWN_FAILURES]) or "-"
         if len(result.failed_scenarios) > SHOWN_FAILURES:
             failed += f" and {len(result.failed_scenarios) - SHOWN_FAILURES} more"
-        self.rows.append((example, version, served, str(result.passed), str(result.failed), failed))
+        self.rows.append((example, version, store, served, str(result.passed), str(result.failed), failed))
 
     def require(self, text: str, *, met: bool) -> None:
         self.requirements.append(Requirement(text, met))
         print(f"  {'ok  ' if met else 'FAIL'} {text}", flush=True)
 
     def table(self) -> Iterator[str]:
-        head = ("example", "protocol", "served by", "passed", "failed", "failed scenarios")
+        head = ("example", "protocol", "store", "served by", "passed", "failed", "failed scenarios")
         widths = [max(len(row[column]) for row in (head, *self.rows)) for column in range(len(head))]
         for row in (head, *self.rows):
             yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -71,46 +72,51 @@ async def check_stock(report: Report, version: str) -> None:
     folder = _folder(EVERYTHING, "stock", version)
     async with servers.stock(TARGETS[EVERYTHING], folder) as port:
         result = await suite.run(_url(port), version, folder)
-    report.add(EVERYTHING, version, "stock, 1 process", result)
+    report.add(EVERYTHING, version, "-", "stock, 1 process", result)
     _require_all(report, version, result)
 
 
-async def check_everything(report: Report, version: str) -> None:
+async def check_everything(report: Report, version: str, stores: Sequence[str]) -> None:
     """Every check passes on replicas behind round robin, and on one without the proxy.
 
     The proxy takes off the blanks around header values, and would hide a server that leaves them on.
     """
-    for resumable in (ALWAYS, AUTO):
-        result = await _run_holdfast(report, EVERYTHING, version, resumable)
+    for store, resumable in product(stores, (ALWAYS, AUTO)):
+        result = await _run_holdfast(report, EVERYTHING, version, store, resumable)
         _require_all(report, version, result, resumable)
-    folder = _folder(EVERYTHING, "direct", version)
-    async with servers.replicas(TARGETS[EVERYTHING], folder, 1, "--resumable", ALWAYS) as [(_, port)]:
+    folder, kind = _folder(EVERYTHING, "direct", version), stores[0]
+    alone = servers.replicas(TARGETS[EVERYTHING], folder, 1, "--resumable", ALWAYS, kind=kind)
+    async with alone as [(_, port)]:
         result = await suite.run(_url(port), version, folder)
-    report.add(EVERYTHING, version, "holdfast, 1 process, no proxy", result)
+    report.add(EVERYTHING, version, kind, "holdfast, 1 process, no proxy", result)
     _require_all(report, version, result)
 
 
-async def check_fastmcp(report: Report, version: str) -> None:
+async def check_fastmcp(report: Report, version: str, stores: Sequence[str]) -> None:
     """Nothing fails on replicas behind round robin that does not fail in one process of FastMCP."""
     folder = _folder(FASTMCP, "stock", version)
     async with servers.stock(TARGETS[FASTMCP], folder) as port:
         baseline = await suite.run(_url(port), version, folder)
-    report.add(FASTMCP, version, "stock, 1 process", baseline)
-    result = await _run_holdfast(report, FASTMCP, version)
-    broken = sorted(result.failed_scenarios - baseline.failed_scenarios)
-    report.require(
-        f"no scenario fails that stock does not fail: {', '.join(broken) or 'none'}", met=not broken
-    )
-    report.require("the same scenarios ran on both", met=result.scenarios == baseline.scenarios)
+    report.add(FASTMCP, version, "-", "stock, 1 process", baseline)
+    for store in stores:
+        result = await _run_holdfast(report, FASTMCP, version, store)
+        broken = sorted(result.failed_scenarios - baseline.failed_scenarios)
+        report.require(
+            f"no scenario fails that stock does not fail: {', '.join(broken) or 'none'}", met=not broken
+        )
+        report.require("the same scenarios ran on both", met=result.scenarios == baseline.scenarios)
 
 
-async def _run_holdfast(report: Report, example: str, version: str, resumable: str = AUTO) -> Result:
-    folder = _folder(example, f"holdfast-{resumable}", version)
+async def _run_holdfast(
+    report: Report, example: str, version: str, store: str, resumable: str = AUTO
+) -> Result:
+    folder = _folder(example, f"{store}-{resumable}", version)
     options = ("--resumable", resumable)
-    async with servers.behind_round_robin(TARGETS[example], folder, REPLICAS, *options) as proxy:
+    fleet = servers.behind_round_robin(TARGETS[example], folder, REPLICAS, *options, kind=store)
+    async with fleet as proxy:
         result = await suite.run(_url(proxy.port), version, folder)
         served = f"holdfast, {REPLICAS} processes, round robin, {resumable}"
-        report.add(example, version, served, result)
+        report.add(example, version, store, served, result)
         _require_alternation(report, proxy, folder)
     return result
 
@@ -147,10 +153,13 @@ async def run_all(report: Report, options: argparse.Namespace) -> None:
     only: list[str] = options.only
     versions = [version for version in VERSIONS if version in only or not set(VERSIONS) & set(only)]
     examples = [example for example in TARGETS if example in only or not set(TARGETS) & set(only)]
+    stores = [store for store in servers.STORES if options.store in (None, store)]
     checks = {EVERYTHING: check_everything, FASTMCP: check_fastmcp}
-    for example in [EVERYTHING] if options.stock else examples:
-        for version in versions:
-            await (check_stock if options.stock else checks[example])(report, version)
+    for example, version in product([EVERYTHING] if options.stock else examples, versions):
+        if options.stock:
+            await check_stock(report, version)
+        else:
+            await checks[example](report, version, stores)
 
 
 async def _until_signalled(report: Report, options: argparse.Namespace) -> None:
@@ -169,6 +178,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m conformance.run", description=str(__doc__))
     parser.add_argument("--stock", action="store_true", help="everything.py in one process, without Holdfast")
     parser.add_argument("--only", action="append", default=[], choices=[*VERSIONS, *TARGETS])
+    parser.add_argument("--store", choices=servers.STORES, help="default: all, one after the other")
     options = parser.parse_args()
     report, started = Report(), time.monotonic()
     try:

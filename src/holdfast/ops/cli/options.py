@@ -115,11 +115,11 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--store",
         metavar="URL",
-        help="where sessions are kept: sqlite:// for the processes of one machine, redis://, "
-        "rediss:// (TLS), valkey:// or valkeys:// (TLS) for any "
-        "number of processes and machines; memory:// for one process. Default: the environment's "
-        "HOLDFAST_STORE, then REDIS_URL, then memory://. A password is safer in the environment: others can "
-        "see command lines",
+        help="where sessions are kept. sqlite:///PATH: a file, for the processes of one machine (sqlite:// "
+        "alone: in your folder for state, named after MODULE and its folder). redis://HOST, rediss:// (TLS), "
+        "valkey:// or valkeys:// (TLS): for any number of machines. memory://: for one process, and gone "
+        "with it. Default: the environment's HOLDFAST_STORE, then REDIS_URL, then sqlite://. A password is "
+        "safer in the environment: others can see command lines",
     )
     group.add_argument(
         "--session-ttl",

@@ -228,10 +228,10 @@ def _watch_the_beginning(app: Starlette) -> _Beginning:
 def _why_not_started(failure: BaseException, store: StoreChoice) -> CliError:
     cause = _cause(failure)
     if isinstance(cause, StoreError):
-        setting = store.setting or "--store"
-        error = CliError(f"{setting}: {cause}", status=FAILED)
+        error = store.refused(cause, status=FAILED)
     elif isinstance(cause, ConfigurationError):
-        error = CliError(str(cause), status=MISUSED)
+        is_about_store = str(cause).startswith("store: ")
+        error = store.refused(cause) if is_about_store else CliError(str(cause), status=MISUSED)
     else:
         error = CliError(
             f"the server's own start-up failed: {type(cause).__name__}: {cause} "

@@ -13,7 +13,7 @@ from typing import Final
 from holdfast.ops.cli.errors import CliError
 from holdfast.ops.cli.options import ServeOptions
 from holdfast.ops.cli.sockets import bind, url_of
-from holdfast.ops.cli.store import StoreChoice, choose_store
+from holdfast.ops.cli.store import StoreChoice, choose_store, file_name_of
 
 __all__ = ["serve"]
 
@@ -28,9 +28,10 @@ def serve(options: ServeOptions) -> int:
 
 
 def _serve(options: ServeOptions) -> int:
-    store = choose_store(options.store)
+    store = choose_store(options.store, name=file_name_of(options.target))
     _check_workers(options, store)
     process = _load_process()
+    store.open()  # a wrong URL is said before the server is loaded
     sockets = bind(options.host, options.port)
 
     def announce() -> None:
@@ -87,13 +88,11 @@ def _check_workers(options: ServeOptions, store: StoreChoice) -> None:
     if options.workers == 1:
         return
     if store.is_memory:
-        where = (
-            f"{store.setting} is {store.url}" if store.setting else "no store was chosen, so it is memory://"
-        )
         raise CliError(
-            f"--workers {options.workers}: {where}, which lives in one process, so the workers would not "
-            "know each other's sessions. Choose a store that they share, with --store or HOLDFAST_STORE: "
-            "sqlite://, redis://, rediss://, valkey:// or valkeys://; or serve with --workers 1"
+            f"--workers {options.workers}: {store.setting} is {store.url}, which lives in one process, so "
+            "the workers would not know each other's sessions. Choose a store that they share, with --store "
+            "or HOLDFAST_STORE: sqlite://, redis://, rediss://, valkey:// or valkeys://; or serve with "
+            "--workers 1"
         )
     if not hasattr(os, "fork"):
         raise CliError(f"--workers {options.workers}: this system cannot fork; serve with --workers 1")
@@ -127,13 +126,20 @@ def _present(extra: str) -> str:
 
 def _announce(options: ServeOptions, store: StoreChoice, sockets: list[socket.socket]) -> None:
     """Say where the server is, once it is there."""
-    note = "" if store.setting else " (none was chosen: sessions end with this process; see --store)"
     processes = "1 process" if options.workers == 1 else f"{options.workers} processes"
     print(
         f"Holdfast {version('holdfast')} serves {options.target}",
         f"  url       {url_of(sockets, options.host, options.path)}",
-        f"  store     {store.shown}{note}",
+        f"  store     {store.shown}{_about(store)}",
         f"  replicas  {processes}",
         sep="\n",
         flush=True,
     )
+
+
+def _about(store: StoreChoice) -> str:
+    """What a newcomer should know about a store that he did not choose, or that forgets."""
+    if store.setting is None:
+        other = "--store redis://HOST for several machines, memory:// to keep nothing"
+        return f"\n            (the default: a file on this machine; {other})"
+    return " (sessions end with this process)" if store.is_memory else ""

@@ -1,16 +1,22 @@
 """Which store the command uses, where that was said, and how it is shown without its password."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from holdfast.backends import open_store
+from holdfast.backends import open_store, sqlite_file
 from holdfast.errors import ConfigurationError
-from holdfast.ops.cli.errors import CliError
+from holdfast.ops.cli.errors import MISUSED, CliError
 from holdfast.sessions.protocols import Backend
 
-__all__ = ["StoreChoice", "choose_store"]
+__all__ = ["StoreChoice", "choose_store", "file_name_of"]
+
+_DEFAULT: Final = "sqlite://"
+_MOST_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +26,12 @@ class StoreChoice:
     Attributes:
         url: with its password: not for logs.
         setting: the option or the variable that named it; None if nothing did.
+        name: what the file of `sqlite://` is called.
     """
 
     url: str
     setting: str | None
+    name: str = "holdfast"
 
     @property
     def is_memory(self) -> bool:
@@ -32,7 +40,9 @@ class StoreChoice:
 
     @property
     def shown(self) -> str:
-        """The URL without user, password and options."""
+        """The URL without user, password and options; `sqlite://` as the file that it stands for."""
+        if self.url.startswith("sqlite://"):
+            return f"sqlite://{sqlite_file(self.url, name=self.name)}"
         scheme, netloc, path, _, _ = urlsplit(self.url)
         shown = urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
         return shown if netloc else f"{scheme}://{path}"
@@ -44,17 +54,40 @@ class StoreChoice:
             CliError: the URL is wrong, or an extra is missing.
         """
         try:
-            return open_store(self.url)
+            return open_store(self.url, name=self.name)
         except ConfigurationError as error:
-            message = str(error).removeprefix("store: ").removeprefix("store URL: ")
-            raise CliError(f"{self.setting or '--store'}: {message}") from error
+            raise self.refused(error) from error
+
+    def refused(self, error: Exception, *, status: int = MISUSED) -> CliError:
+        """What to say when the store cannot be used: where it was chosen, or what could be instead."""
+        message = str(error).removeprefix("store: ").removeprefix("store URL: ")
+        if self.setting is not None:
+            return CliError(f"{self.setting}: {message}", status=status)
+        advice = "Choose another place with --store sqlite:///PATH, or --store redis://HOST, or memory://"
+        return CliError(f"the default store: {message}. {advice}", status=status)
 
 
-def choose_store(given: str | None, environment: Mapping[str, str] = os.environ) -> StoreChoice:
-    """The store of the option, else of the environment, else memory."""
+def choose_store(
+    given: str | None, environment: Mapping[str, str] = os.environ, *, name: str = "holdfast"
+) -> StoreChoice:
+    """The store of the option, else of the environment, else a file called `name`."""
     if given is not None:
-        return StoreChoice(given, "--store")
+        return StoreChoice(given, "--store", name)
     for variable in ("HOLDFAST_STORE", "REDIS_URL"):
         if url := environment.get(variable):
-            return StoreChoice(url, variable)
-    return StoreChoice("memory://", None)
+            return StoreChoice(url, variable, name)
+    return StoreChoice(_DEFAULT, None, name)
+
+
+def file_name_of(target: str) -> str:
+    """What the file of a served `target` is called: the same each time it is served from the same place.
+
+    Many servers are called `server:mcp`. Two of them must not share sessions, so their folder counts too.
+    """
+    module, _, attribute = target.rpartition(":") if ":" in target else (target, "", "")
+    folder = Path.cwd()
+    if module.endswith(".py"):
+        path = Path(module).absolute()
+        folder, module = path.parent, path.stem
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]
+    return "-".join(part for part in (module[:_MOST_SHOWN], attribute[:_MOST_SHOWN], digest) if part)
