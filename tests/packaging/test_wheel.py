@@ -54,15 +54,15 @@ def test_the_licence_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     assert "Holdfast contributors" in metadata(wheel, "licenses/LICENSE")
 
 
-def test_the_core_depends_on_anyio_and_typing_extensions_only(wheel: zipfile.ZipFile) -> None:
+def test_the_core_depends_on_three_packages_only(wheel: zipfile.ZipFile) -> None:
     requirements = email.message_from_string(metadata(wheel, "METADATA")).get_all("Requires-Dist", [])
     core = {line.split(">=")[0] for line in requirements if "extra ==" not in line}
-    assert core == {"anyio", "typing-extensions"}
+    assert core == {"anyio", "typing-extensions", "zstandard"}
 
 
 def test_the_extras_are_those_of_the_readme(wheel: zipfile.ZipFile) -> None:
     extras = email.message_from_string(metadata(wheel, "METADATA")).get_all("Provides-Extra", [])
-    assert set(extras) == {"all", "cli", "fastmcp", "mcp", "redis"}
+    assert set(extras) == {"all", "cli", "encryption", "fastmcp", "mcp", "redis", "testing"}
 
 
 def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:

@@ -1,6 +1,7 @@
 """What every backend promises, as tests: one suite for each protocol of `holdfast.sessions.protocols`.
 
-A backend author writes one fixture and one line per suite (see `tests/conformance/test_memory.py`):
+A backend author installs `holdfast[testing]`, and writes one fixture and one line per suite (see
+`tests/conformance/test_memory.py`):
 
 ```python
 import pytest
