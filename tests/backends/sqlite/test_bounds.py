@@ -69,6 +69,17 @@ async def test_the_write_ahead_log_is_bounded_under_load(path: Path) -> None:
         assert longest < 4 * bound
 
 
+async def test_looking_sessions_up_holds_no_snapshot(path: Path, sql: Sql) -> None:
+    """One that stayed open would keep the write-ahead log from being used again."""
+    async with SqliteBackend(path, options=SqliteOptions(tidy_seconds=60)) as backend:
+        session = await new_session(backend)
+        for _ in range(3):  # the first one in the reader's thread, the others in the event loop
+            assert await backend.sessions.find(session, owner=None, with_facts=True)
+        await backend.log.append(session, STANDALONE, b"x")
+        busy, pages, copied = sql("PRAGMA wal_checkpoint(RESTART)")[0]
+        assert (busy, pages) == (0, copied)
+
+
 async def test_a_full_log_costs_no_more_room(path: Path) -> None:
     async with SqliteBackend(path, options=SqliteOptions(max_events=100)) as backend:
         session = await new_session(backend)

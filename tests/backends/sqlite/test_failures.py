@@ -129,6 +129,16 @@ async def test_a_later_version_is_refused_with_the_reason(path: Path, sql: Sql) 
     assert sql("PRAGMA user_version") == [(schema.VERSION + 1,)]
 
 
+async def test_a_file_that_was_carried_forward_while_it_was_open_is_not_written_to(
+    path: Path, sql: Sql
+) -> None:
+    async with SqliteBackend(path) as backend:
+        session = await new_session(backend)
+        sql(f"PRAGMA user_version = {schema.VERSION + 1}")
+        with pytest.raises(StoreRefused, match="later release"):
+            await backend.log.append(session, STANDALONE, b"x")
+
+
 async def test_a_folder_that_is_not_there_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
     for path in (tmp_path / "no" / "store.db", tmp_path):
         with pytest.raises(ConfigurationError, match="folder"):

@@ -52,11 +52,14 @@ class Append:
 
     def _store(self, tx: Transaction, log: SessionLog, stream: Stream) -> Event:
         row, offset, previous, final = tx.cache.next_event, log.top + 1, stream.last, self.final
-        tx.cache.next_event = row + 1
-        precious = final or self.expects is not None
         size = len(self.payload)
-        entry = Entry(row, offset, self.name, previous, size, final, precious, self.key)
-        tx.store(log, entry, self.payload)
+        tx.cache.next_event = row + 1
+        tx.store(log, row, previous, self)
+        stream.note(offset, previous, self.key, final=final)
+        if log.entries is not None:
+            precious = final or self.expects is not None
+            log.entries[offset] = Entry(row, offset, self.name, previous, size, final, precious, self.key)
+        log.grow(row, size)
         if final:
             tx.execute(
                 "UPDATE streams SET closed = ? WHERE session = ? AND name = ?", (offset, log.no, self.name)

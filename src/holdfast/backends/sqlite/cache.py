@@ -32,13 +32,22 @@ class SessionCache:
         self.next_event = self.next_session = self.sessions = 0
         self.listeners: dict[str, str] = {}
 
-    def look(self, connection: sqlite3.Connection) -> None:
-        """Find out whether somebody else has changed the file. Within a transaction: then it is certain."""
+    def look(self, connection: sqlite3.Connection) -> bool:
+        """Whether somebody else has changed the file. Within a transaction: then it is certain."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
-        if version != self._version:
-            self._version = version
-            self.seen += 1
-            self._load(connection)
+        if version == self._version:
+            return False
+        self._version = version
+        self.seen += 1
+        return True
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Read what is not of one session. After a `look`."""
+        columns = "life, folded, next_event, next_session, sessions"
+        row = connection.execute(f"SELECT {columns} FROM file").fetchone()  # noqa: S608 - see above
+        self.life, folded, self.next_event, self.next_session, self.sessions = row
+        self.tail.follow(connection, self.life, folded, self.next_event - 1)
+        self.load_listeners(connection)
 
     def load_listeners(self, connection: sqlite3.Connection) -> None:
         """Read where other replicas receive hints."""
@@ -74,10 +83,3 @@ class SessionCache:
         while total > self._max_entries:
             _, log = self._logs.popitem(last=False)
             total -= log.weight
-
-    def _load(self, connection: sqlite3.Connection) -> None:
-        columns = "life, folded, next_event, next_session, sessions"
-        row = connection.execute(f"SELECT {columns} FROM file").fetchone()  # noqa: S608 - see above
-        self.life, folded, self.next_event, self.next_session, self.sessions = row
-        self.tail.follow(connection, self.life, folded, self.next_event - 1)
-        self.load_listeners(connection)

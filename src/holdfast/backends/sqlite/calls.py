@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 import anyio
@@ -39,19 +40,31 @@ class Loop:
         with suppress(RuntimeError):  # trio.RunFinishedError is one, too
             self._post(function, *args)
 
-    def promise(self) -> tuple[Callable[[], Awaitable[object]], Callable[[], object]]:
-        """What one task calls and awaits, and what tells it, in the event loop."""
+    def promise(self) -> "tuple[Awaitable[object], Callable[[], object]]":
+        """What one task awaits, and what tells it, in the event loop."""
         if self._create_future is None:
-            event = anyio.Event()
-            return event.wait, event.set
+            told = _Told()
+            return told, told.event.set
         # On asyncio a bare future: half the cost of an event, and this is the hottest path of the backend.
         future = self._create_future()
+        return future, partial(_tell, future)
 
-        def tell() -> None:
-            if not future.done():
-                future.set_result(None)
 
-        return lambda: future, tell
+class _Told:
+    """An event that can be awaited as it is."""
+
+    __slots__ = ("event",)
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self.event.wait().__await__()
+
+
+def _tell(future: Any) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class Call(Generic[C]):
@@ -70,7 +83,6 @@ class Call(Generic[C]):
         self,
         run: Callable[[C], Any],
         finished: Callable[[], object],
-        *,
         undo: Callable[[C, Any], object] | None = None,
     ) -> None:
         self.run = run
@@ -132,7 +144,7 @@ class Worker(Generic[C]):
             )
         return not self._thread.is_alive()
 
-    async def call(self, run: Callable[[C], T], *, undo: Callable[[C, Any], object] | None = None) -> T:
+    async def call(self, run: Callable[[C], T], undo: Callable[[C, Any], object] | None = None) -> T:
         """Do something in the thread and return its result.
 
         `undo` gets a result (not None) of which the caller never learned, because he was cancelled.
@@ -143,10 +155,10 @@ class Worker(Generic[C]):
             StoreUnavailable: too much is waiting, or the backend is closed.
         """
         told, tell = self._loop.promise()
-        call = Call(run, tell, undo=undo)
+        call = Call(run, tell, undo)
         self.submit(call)
         try:
-            await told()
+            await told
         except BaseException:
             call.abandoned = True
             if call.done:
@@ -165,6 +177,7 @@ class Worker(Generic[C]):
             raise StoreUnavailable(f"{self._max_waiting} operations are waiting for the disk already")
         self._queue.append(call)
         if self._sleeps:
+            self._sleeps = False  # one wake-up for all that come until the thread has its turn
             self._wake.set()
 
     def fail_overdue(self, limit_seconds: float) -> None:
@@ -203,12 +216,12 @@ class Worker(Generic[C]):
 
     def _sleep(self) -> None:
         seconds = self._rest()
+        self._wake.clear()
         self._sleeps = True
         # After `_sleeps` is set, whoever submits also wakes: what came before is in the queue by now.
         if not self._queue and not self._stopping:
             self._wake.wait(seconds)
         self._sleeps = False
-        self._wake.clear()
 
     def _take(self) -> list[Call[C]]:
         queue = self._queue

@@ -135,9 +135,10 @@ class Database:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         if tables and application != schema.APPLICATION_ID:
             raise StoreRefused(f"{self.path}: this database belongs to another program; choose another path")
-        self._check_version(connection)
+        self.check_version(connection)
 
-    def _check_version(self, connection: sqlite3.Connection) -> int:
+    def check_version(self, connection: sqlite3.Connection) -> int:
+        """The file's version, 0 for a new one; raises `StoreRefused` if a later release has written it."""
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > schema.VERSION:
             raise StoreRefused(
@@ -151,12 +152,12 @@ class Database:
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreRefused(f"{self.path}: SQLite cannot use a write-ahead log there (it stays {mode!r})")
-        if self._check_version(connection) == schema.VERSION:
+        if self.check_version(connection) == schema.VERSION:
             return
         begin(connection, self.options.busy_seconds)
         try:
             # Another process may have been faster.
-            for version in range(self._check_version(connection) + 1, schema.VERSION + 1):
+            for version in range(self.check_version(connection) + 1, schema.VERSION + 1):
                 for statement in _statements(schema.step(version)):
                     connection.execute(statement)
             connection.execute(

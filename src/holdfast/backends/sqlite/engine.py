@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from secrets import token_hex
@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from holdfast.backends.sqlite.calls import Call, Loop, Worker
 from holdfast.backends.sqlite.database import Database, begin
+from holdfast.backends.sqlite.glance import Glance
 from holdfast.backends.sqlite.hints import Hints, datagram
 from holdfast.backends.sqlite.listener import Listener
 from holdfast.backends.sqlite.options import SqliteOptions
@@ -71,15 +72,23 @@ class Engine:
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await to_thread.run_sync(threads.stop, abandon_on_cancel=True)
 
-    async def write(
+    def write(
         self, run: Callable[[Transaction], T], *, undo: Callable[[Transaction, Any], object] | None = None
-    ) -> T:
+    ) -> Awaitable[T]:
         """Do something in a transaction, with whatever else waits, and return when it is stored."""
-        return await self._running.writing.call(run, undo=undo)
+        return self._running.writing.call(run, undo)
 
-    async def read(self, run: Callable[[Snapshot], T]) -> T:
+    def read(self, run: Callable[[Snapshot], T]) -> Awaitable[T]:
         """Read something from one snapshot."""
-        return await self._running.reading.call(run)
+        return self._running.reading.call(run)
+
+    def glance(self, key: str, run: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Read something small at once, if that is likely to wait for nothing; None: use `read`."""
+        return self._running.glance.read(key, run)
+
+    def now(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self._clock() * 1000)
 
     @property
     def _running(self) -> "_Threads":
@@ -149,6 +158,9 @@ class _Threads:
             self._closing.append(reader.close)
             looking = database.connect()
             self._closing.append(looking.close)
+            glancing = database.connect(patient=False)
+            self._closing.append(glancing.close)
+            self.glance = Glance(glancing)
         except BaseException:
             self._close()
             raise

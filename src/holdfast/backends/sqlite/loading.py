@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from holdfast.backends.sqlite.cache import SessionCache
 from holdfast.backends.sqlite.chain import entries_since
-from holdfast.backends.sqlite.session_log import Accepted, SessionLog, Stream
+from holdfast.backends.sqlite.session_log import SessionLog, Stream
+from holdfast.backends.sqlite.text import encode
 from holdfast.backends.sqlite.trim_order import Entry
 from holdfast.sessions.types import SessionId
 
@@ -152,6 +153,5 @@ def _stream(row: Iterable[Any], known: Stream | None = None) -> Stream:
     stream.last = max(stream.last, trimmed)
     if keys != "[]":
         for writer, counter, offset, previous, final in json.loads(keys):
-            accepted = Accepted(counter, offset, previous, bool(final))
-            stream.remember(writer.encode("utf-8", "surrogatepass"), accepted)
+            stream.remember(encode(writer), counter, offset, previous, final=bool(final))
     return stream

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from holdfast.backends.sqlite.trim_order import Entry
 
@@ -12,7 +12,8 @@ WRITERS_REMEMBERED: Final = 64
 """Per stream. A writer is one life of one replica: the standalone stream may see many."""
 
 
-class Accepted(NamedTuple):
+@dataclass(slots=True)
+class Accepted:
     """What was stored under the last key of a writer."""
 
     counter: int
@@ -39,19 +40,21 @@ class Stream:
     def note(self, offset: int, previous: int, key: tuple[bytes, int] | None, *, final: bool) -> None:
         """An event is stored; perhaps one that is older than what is known."""
         self.last = max(self.last, offset)  # a newer one may have been dropped
-        self.closed = self.closed or final
+        if final:
+            self.closed = True
         if key is not None:
-            self.remember(key[0], Accepted(key[1], offset, previous, final))
+            self.remember(*key, offset, previous, final=final)
 
-    def remember(self, writer: bytes, accepted: Accepted) -> None:
+    def remember(self, writer: bytes, counter: int, offset: int, previous: int, *, final: bool) -> None:
         """Note a key of a writer, if it is the last one."""
         known = self.accepted.get(writer)
-        if known is not None and known.counter >= accepted.counter:
-            return
-        self.accepted[writer] = accepted
-        self.accepted.move_to_end(writer)
-        if len(self.accepted) > WRITERS_REMEMBERED:
-            self.accepted.popitem(last=False)
+        if known is None:
+            self.accepted[writer] = Accepted(counter, offset, previous, final)
+            if len(self.accepted) > WRITERS_REMEMBERED:
+                self.accepted.popitem(last=False)
+        elif counter > known.counter:
+            known.counter, known.offset, known.previous, known.final = counter, offset, previous, final
+            self.accepted.move_to_end(writer)
 
 
 @dataclass(slots=True)
@@ -89,15 +92,12 @@ class SessionLog:
         """About how much memory this takes, in events."""
         return 1 + len(self.streams) + (len(self.entries) if self.entries is not None else 0)
 
-    def add(self, entry: Entry) -> None:
+    def grow(self, row: int, size: int) -> None:
         """Note a new event."""
         self.events += 1
-        self.size += entry.size
-        self.top = entry.offset
-        self.last = entry.row
-        if self.entries is not None:
-            self.entries[entry.offset] = entry
-        self.streams[entry.stream].note(entry.offset, entry.previous, entry.key, final=entry.final)
+        self.size += size
+        self.top += 1
+        self.last = row
 
     def let_go(self, entry: Entry) -> None:
         """Note that an event was dropped."""

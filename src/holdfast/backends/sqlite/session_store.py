@@ -1,5 +1,6 @@
 """Who is connected: one row per session; the index is exact."""
 
+import sqlite3
 from collections.abc import Sequence
 from functools import partial
 from secrets import token_hex
@@ -38,9 +39,12 @@ class SqliteSessionStore(SessionStore):
     async def find(self, session: SessionId, *, owner: str | None, with_facts: bool) -> Found | None:
         if not is_session(session):
             return None
-        found, fading = await self._engine.read(
-            partial(_find, session=session, owner=owner, with_facts=with_facts)
-        )
+        engine, now = self._engine, self._engine.now()
+        step = partial(_find, now=now, session=session, owner=owner, with_facts=with_facts)
+        answer = engine.glance(session, step)
+        if answer is None:
+            answer = await engine.read(lambda snapshot: step(snapshot.connection))
+        found, fading = answer
         if fading:
             await self._engine.write(partial(_touch, session=session))
         return found
@@ -111,10 +115,10 @@ def _open(tx: Transaction, facts: SessionFacts, limit: int | None) -> None:
 
 
 def _find(
-    snapshot: Snapshot, session: SessionId, owner: str | None, *, with_facts: bool
+    connection: sqlite3.Connection, now: int, session: SessionId, owner: str | None, *, with_facts: bool
 ) -> tuple[Found | None, bool]:
     """The session, and whether its expiry should be slid."""
-    row = snapshot.connection.execute(
+    row = connection.execute(
         "SELECT owner, settings_version, log_level, ttl_ms, expires_at, protocol_version, client "
         "FROM sessions WHERE id = ?",
         (session,),
@@ -122,11 +126,11 @@ def _find(
     if row is None:
         return None, False
     owned_by, version, level, ttl_ms, expires_at, protocol, client = row
-    if expires_at <= snapshot.now or owned_by != (None if owner is None else encode(owner)):
+    if expires_at <= now or owned_by != (None if owner is None else encode(owner)):
         return None, False
     facts = SessionFacts(session, owner, protocol, client, ttl_ms / 1000) if with_facts else None
     settings = Settings(version, None if level is None else decode(level))
-    return Found(settings, facts), expires_at - snapshot.now < ttl_ms
+    return Found(settings, facts), expires_at - now < ttl_ms
 
 
 def _touch(tx: Transaction, session: SessionId) -> None:

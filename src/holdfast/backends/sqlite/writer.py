@@ -101,7 +101,9 @@ class Writer:
     def _begin(self) -> Transaction:
         self._keeper.check_file()
         begin(self._connection, self._options.busy_seconds)
-        self._cache.look(self._connection)
+        if self._cache.look(self._connection):
+            self._database.check_version(self._connection)
+            self._cache.load(self._connection)
         now = int(self._clock() * 1000)
         return Transaction(self._connection, self._cache, self._options, self._replica, now)
 
