@@ -106,12 +106,16 @@ class HttpExchange:
         self.scope = scope
         self.body = body
         self.request_id = request_id
-        self.standalone = StandaloneChannel(replica, session)
         self.answered = False
         self._replica = replica
         self._outlet = outlet
         self._may_ask = may_ask
         self._may_close = may_close
+
+    @property
+    def standalone(self) -> StandaloneChannel:
+        """The session's standalone stream."""
+        return StandaloneChannel(self._replica, self.session)
 
     @property
     def can_ask(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from holdfast.asgi.jsonrpc import INVALID_REQUEST
@@ -15,9 +16,9 @@ __all__ = [
     "Scope",
     "Send",
     "accepts",
-    "headers_of",
     "is_json",
     "read_body",
+    "read_headers",
 ]
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -27,7 +28,10 @@ Headers: TypeAlias = dict[bytes, bytes]
 
 DEFAULT_MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _JSON: Final = "application/json"
+_JSON_BYTES: Final = _JSON.encode()
 _SSE: Final = "text/event-stream"
+_REMEMBERED: Final = 64
+"""Header values whose meaning is kept: clients send the same ones with every request."""
 
 
 class Refusal(Exception):
@@ -58,27 +62,41 @@ class Http:
     send: Send
 
 
-def headers_of(scope: Scope) -> Headers:
-    """The request's headers by lower-case name; those sent twice are joined by commas."""
+def read_headers(scope: Scope) -> tuple[Scope, Headers]:
+    """The request's headers by lower-case name; those sent twice are joined by commas.
+
+    Returns:
+        The request with header values as RFC 9110 5.5 defines them (httptools leaves blanks around them), and
+        the headers.
+    """
     headers: Headers = {}
-    for name, value in scope["headers"]:
+    given: list[tuple[bytes, bytes]] = scope["headers"]
+    blanks = False
+    for name, raw in given:
+        value = raw.strip(b" \t")
+        blanks = blanks or value is not raw
         headers[name] = headers[name] + b"," + value if name in headers else value
-    return headers
+    if blanks:
+        scope = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in given]}
+    return scope, headers
 
 
 def accepts(headers: Headers) -> tuple[bool, bool]:
     """Whether the client accepts JSON, and whether it accepts SSE (RFC 9110 wildcards included)."""
-    given = {
-        part.split(";")[0].strip().lower()
-        for part in headers.get(b"accept", b"").decode("latin-1").split(",")
-    }
+    return _accepted(headers.get(b"accept", b""))
+
+
+@lru_cache(_REMEMBERED)
+def _accepted(accept: bytes) -> tuple[bool, bool]:
+    given = {part.split(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")}
     anything = "*/*" in given
     return anything or bool({_JSON, "application/*"} & given), anything or bool({_SSE, "text/*"} & given)
 
 
 def is_json(headers: Headers) -> bool:
     """Whether the body is declared to be JSON."""
-    return headers.get(b"content-type", b"").split(b";")[0].strip().lower() == _JSON.encode()
+    declared = headers.get(b"content-type", b"")
+    return declared == _JSON_BYTES or declared.split(b";")[0].strip().lower() == _JSON_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,15 +121,16 @@ class Guards:
         """
         if self.allowed_hosts is None:
             return
-        host = headers.get(b"host", b"").decode("latin-1")
-        if not _matches(host, self.allowed_hosts):
+        if not _matches(headers.get(b"host", b""), self.allowed_hosts):
             raise Refusal(421, "Invalid Host header")
-        origin = headers.get(b"origin", b"").decode("latin-1")
+        origin = headers.get(b"origin", b"")
         if origin and not _matches(origin, self.allowed_origins):
             raise Refusal(403, "Invalid Origin header")
 
 
-def _matches(value: str, allowed: tuple[str, ...]) -> bool:
+@lru_cache(_REMEMBERED)
+def _matches(raw: bytes, allowed: tuple[str, ...]) -> bool:
+    value = raw.decode("latin-1")
     return value in allowed or any(a.endswith(":*") and value.startswith(a[:-1]) for a in allowed)
 
 

@@ -45,10 +45,10 @@ async def run_request(
             with running.scope:
                 response = await _handle(replica, exchange, session, message)
         except anyio.get_cancelled_exc_class():
-            if replica.ending:
+            if replica.ending or replica.draining:  # the server has run out of patience
                 await _conclude(replica, exchange, outlet, _unanswered(message, running))
                 raise
-            # Nobody cancelled this task: its handler waited for something that somebody else cancelled.
+            # Nobody cancelled this handler: it waited for something that somebody else cancelled.
             logger.exception("the handler of %r let a foreign cancellation through", message.method)
             response = encode_error(message.id, INTERNAL_ERROR, "Internal error")
         await _conclude(replica, exchange, outlet, response or _unanswered(message, running))

@@ -16,7 +16,7 @@ async def send_json(
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> None:
     """Send one body."""
-    given = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *headers]
+    given = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
     if session is not None:
         given.append((b"mcp-session-id", session.encode("latin-1")))
     await send({"type": "http.response.start", "status": status, "headers": given})

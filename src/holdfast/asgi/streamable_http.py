@@ -12,9 +12,9 @@ from holdfast.asgi.guards import (
     Scope,
     Send,
     accepts,
-    headers_of,
     is_json,
     read_body,
+    read_headers,
 )
 from holdfast.asgi.jsonrpc import (
     INTERNAL_ERROR,
@@ -25,6 +25,7 @@ from holdfast.asgi.jsonrpc import (
     decode,
 )
 from holdfast.asgi.options import EdgeOptions
+from holdfast.asgi.reply import Reply
 from holdfast.asgi.request import run_notification, run_request
 from holdfast.asgi.responses import send_json, send_refusal, send_status
 from holdfast.asgi.sse import frame
@@ -41,6 +42,8 @@ logger = logging.getLogger("holdfast")
 
 HANDSHAKE_VERSIONS: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
 """Versions whose sessions begin with `initialize`. Everything else belongs to the sessionless era."""
+
+_HANDSHAKE: Final = frozenset(version.encode() for version in HANDSHAKE_VERSIONS)
 
 _LARGEST_CLIENT_BYTES: Final = 64 * 1024
 """The params of `initialize` are kept as long as the session."""
@@ -75,13 +78,12 @@ class StreamableHttp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
-        scope = _without_blanks(scope)
-        http = Http(scope, headers_of(scope), receive, send)
-        # The first one counts, as for the SDK: what goes there must be of another era to the SDK too.
-        version = next((value for name, value in scope["headers"] if name == b"mcp-protocol-version"), None)
-        if version is not None and version.decode("latin-1") not in HANDSHAKE_VERSIONS:
+        scope, headers = read_headers(scope)
+        version = headers.get(b"mcp-protocol-version")
+        if version is not None and _first(version, scope) not in _HANDSHAKE:
             await self._modern(scope, receive, send)
             return
+        http = Http(scope, headers, receive, send)
         try:
             self._options.guards.check(http.headers)
             await self._serve(http)
@@ -196,10 +198,16 @@ class StreamableHttp:
             may_ask=not self._options.json_response,
             may_close=logged and primes(facts.protocol_version),
         )
-        if logged and self._options.resumable == "always":
-            await outlet.open()
-        self._replica.start(run_request, self._replica, exchange, session, message, outlet)
-        await self._streaming.respond(outlet, facts, http)
+        reply = Reply(self._replica, self._streaming, outlet, facts, http)
+        try:
+            if logged and self._options.resumable == "always":
+                await outlet.open()
+            elif not self._options.json_response:
+                self._replica.alarms.set(self._options.stream_after_seconds, reply.late)
+            await run_request(self._replica, exchange, session, message, outlet)
+            await reply.complete()
+        finally:
+            reply.leave()
 
     def _outlet(self, session: SessionId, message: Request) -> Outlet:
         if self._options.json_response or self._options.resumable == "never":
@@ -239,9 +247,12 @@ class StreamableHttp:
         await self._streaming.serve_get(session.facts, http)
 
 
-def _without_blanks(scope: Scope) -> Scope:
-    """The request with header values as RFC 9110 5.5 defines them: httptools leaves blanks around them."""
-    return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
+def _first(version: bytes, scope: Scope) -> bytes:
+    """Of several versions the first counts, as for the SDK: what goes there must be of its era to it, too."""
+    if b"," not in version:
+        return version
+    first: bytes = next(value for name, value in scope["headers"] if name == b"mcp-protocol-version")
+    return first
 
 
 def _store_refusal(error: StoreError) -> Refusal:

@@ -14,11 +14,10 @@ from holdfast.asgi.exchange import primes
 from holdfast.asgi.guards import Http, Receive, Refusal, Send
 from holdfast.asgi.jsonrpc import INTERNAL_ERROR, encode_error, encode_notification
 from holdfast.asgi.options import EdgeOptions
-from holdfast.asgi.responses import send_json
 from holdfast.errors import PositionLost, SessionGone, StoreError, StreamUnknown
 from holdfast.sessions.event_id import decode_event_id, encode_event_id
 from holdfast.sessions.hub import Reader
-from holdfast.sessions.relay import LoggedStream, Outlet, UnloggedStream
+from holdfast.sessions.relay import LoggedStream, UnloggedStream
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.tail import Tail
 from holdfast.sessions.types import STANDALONE, Claim, Event, Position, SessionFacts, SessionId, StreamId
@@ -48,33 +47,8 @@ class Streaming:
         self._replica = replica
         self._options = options
 
-    async def respond(self, outlet: Outlet, facts: SessionFacts, http: Http) -> None:
-        """Answer a POST: with JSON if it is answered soon and emitted nothing, else with its stream."""
-        try:
-            await self._decide(outlet)
-            if outlet.answer is not None:
-                await send_json(http.send, outlet.answer, session=facts.id)
-            elif isinstance(outlet, LoggedStream):
-                await self._serve_own(outlet, facts, http)
-            elif isinstance(outlet, UnloggedStream):
-                await self._serve_unlogged(outlet, facts, http)
-        finally:
-            outlet.leave()
-
-    async def _decide(self, outlet: Outlet) -> None:
-        if not self._options.json_response:
-            self._replica.alarms.set(self._options.stream_after_seconds, outlet.attention)
-        await outlet.attention.wait()
-        while not outlet.decided:
-            outlet.attention = anyio.Event()
-            try:
-                await outlet.open()
-            except (StoreError, SessionGone):
-                # It can still be answered with JSON, as long as the client waits.
-                self._replica.alarms.set(random.uniform(*_STORE_RETRY_SECONDS), outlet.attention)
-            await outlet.attention.wait()
-
-    async def _serve_own(self, outlet: LoggedStream, facts: SessionFacts, http: Http) -> None:
+    async def serve_own(self, outlet: LoggedStream, facts: SessionFacts, http: Http) -> None:
+        """Write the stream of a POST whose handler runs here."""
         reader, start = outlet.opened()
         tail = self._replica.tail(reader, start)
         tail.start_live()
@@ -84,7 +58,8 @@ class Streaming:
         await _while_connected(http, partial(self._write_events, reader, tail, http.send))
         await self._close(reader, http.send)
 
-    async def _serve_unlogged(self, outlet: UnloggedStream, facts: SessionFacts, http: Http) -> None:
+    async def serve_unlogged(self, outlet: UnloggedStream, facts: SessionFacts, http: Http) -> None:
+        """Write the stream of a POST that is in no log."""
         await _start(http.send, facts.id)
         await _while_connected(http, partial(self._write_unlogged, outlet, http.send))
         await _end(http.send)

@@ -1,7 +1,8 @@
 """One timer for everything that may take too long, instead of one for each."""
 
-import heapq
-import itertools
+import time
+from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -12,28 +13,34 @@ _TICK_SECONDS: Final = 0.05
 
 
 class Alarms:
-    """Sets events after a while. Most are set by something else before, and cost no timer."""
+    """Calls back after a while, the same for all. Most have been settled before, and cost no timer.
+
+    A callback must not block or raise.
+    """
 
     def __init__(self) -> None:
-        self._pending: list[tuple[float, int, anyio.Event]] = []
-        self._order = itertools.count()
+        self._pending: deque[tuple[float, Callable[[], None]]] = deque()
         self._any = anyio.Event()
 
-    def set(self, seconds: float, event: anyio.Event) -> None:
-        """Set `event` after `seconds`, up to a twentieth of a second later."""
-        heapq.heappush(self._pending, (anyio.current_time() + seconds, next(self._order), event))
-        self._any.set()
+    def set(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call `callback` after `seconds`, up to a twentieth of a second later.
+
+        In order: one that is set with fewer seconds than another waits for that one.
+        """
+        self._pending.append((time.monotonic() + seconds, callback))
+        if len(self._pending) == 1:
+            self._any.set()
 
     async def run(self) -> None:
         """Watch the clock while anything is pending. Never returns."""
         while True:
             await self._any.wait()
+            self._any = anyio.Event()
             while self._pending:
                 await anyio.sleep(_TICK_SECONDS)
                 self._ring()
-            self._any = anyio.Event()
 
     def _ring(self) -> None:
-        now = anyio.current_time()
+        now = time.monotonic()
         while self._pending and self._pending[0][0] <= now:
-            heapq.heappop(self._pending)[2].set()
+            self._pending.popleft()[1]()

@@ -423,8 +423,8 @@ class Kernel(Protocol):
     """How the edge hands one decoded message of one session to a framework, and gets bytes back.
 
     Nothing outside `holdfast.integrations` may assume how a kernel works inside. The edge runs every call
-    in a task of its own, and cancels that task when the client cancels the request or the session ends.
-    What a handler does wrong never raises here: it becomes a JSON-RPC error.
+    in the task of its HTTP request, in a scope that it cancels when the client cancels the request or the
+    session ends. What a handler does wrong never raises here: it becomes a JSON-RPC error.
     """
 
     async def initialize(self, exchange: Exchange, params: Mapping[str, Any] | None) -> Initialized:

@@ -55,10 +55,10 @@ class Registry:
         Raises:
             SessionGone: unknown, expired, deleted or somebody else's.
         """
-        if _SESSION_ID.fullmatch(session) is None:
-            raise SessionGone("no such session")
         session = SessionId(session)
         facts = self._facts.get(session)
+        if facts is None and _SESSION_ID.fullmatch(session) is None:
+            raise SessionGone("no such session")
         found = await self._store.find(session, owner=owner, with_facts=facts is None)
         if found is None:  # what is cached stays: it may be a stranger who asks for a living session
             raise SessionGone("no such session")

@@ -4,10 +4,13 @@ import contextlib
 import itertools
 import secrets
 import time
+from collections.abc import Callable
+from functools import cached_property
 from typing import Literal, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from holdfast.errors import SessionGone, StreamClosed, StreamError
 from holdfast.observe import NOBODY, Observer
@@ -22,6 +25,10 @@ Resumable: TypeAlias = Literal["always", "auto", "never"]
 _LOCAL_BUFFER = 64
 
 
+def _nothing() -> None:
+    """What an outlet calls that nobody listens to."""
+
+
 def mint_stream_id() -> StreamId:
     """A new id for the stream of one POSTed request."""
     return StreamId(secrets.token_urlsafe(6))
@@ -30,15 +37,19 @@ def mint_stream_id() -> StreamId:
 class Outlet(Protocol):
     """The stream of one POSTed request, written by the replica that runs its handler.
 
-    Until it is opened, the answer may still be plain JSON. Attributes:
-        attention: set once it is decided which it becomes, or once that takes long.
-        decided: it is a stream now, or it is answered.
+    Until it is opened, the answer may still be plain JSON. Most requests end that way and at once, so nothing
+    that only a stream needs is made before. Attributes:
         answer: the response, if it is to be sent as JSON.
+        on_open: called once it became a stream.
     """
 
-    attention: anyio.Event
-    decided: bool
     answer: bytes | None
+    on_open: Callable[[], None]
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is a stream now, or is answered with JSON."""
+        ...
 
     def answer_now(self, response: bytes) -> bool:
         """Answer with JSON, if that needs no waiting. False: `finish` it."""
@@ -67,16 +78,30 @@ class LoggedStream:
     def __init__(self, relay: "Relay", session: SessionId, request_id: RequestId) -> None:
         self.session = session
         self.request_id = request_id
-        self.stream = mint_stream_id()
-        self.attention = anyio.Event()
-        self.decided = False
         self.answer: bytes | None = None
         self.start: Position | None = None
         self.reader: Reader | None = None
+        self.on_open: Callable[[], None] = _nothing
         self._relay = relay
         self._finished = False
         self._left = False
-        self._lock = anyio.Lock(fast_acquire=True)
+        self._made_lock: anyio.Lock | None = None
+
+    @cached_property
+    def stream(self) -> StreamId:
+        """Its id, minted when it is first asked for."""
+        return mint_stream_id()
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is a stream now, or is answered with JSON."""
+        return self.start is not None or self.answer is not None
+
+    @property
+    def _lock(self) -> anyio.Lock:
+        if self._made_lock is None:
+            self._made_lock = anyio.Lock(fast_acquire=True)
+        return self._made_lock
 
     def opened(self) -> tuple[Reader, Position]:
         """The reader of the POST that carries this stream, and where it starts.
@@ -121,7 +146,7 @@ class LoggedStream:
 
     def answer_now(self, response: bytes) -> bool:
         """Answer with JSON if the stream is neither open nor being opened."""
-        if self.start is not None or self._lock.locked():
+        if self.start is not None or (self._made_lock is not None and self._made_lock.locked()):
             return False
         self._answer(response)
         return True
@@ -133,9 +158,8 @@ class LoggedStream:
             self._relay.hub.release(self.reader)
 
     def _answer(self, response: bytes) -> None:
-        self._finished = self.decided = True
+        self._finished = True
         self.answer = response
-        self.attention.set()
 
     async def _open(self) -> None:
         if self.start is None and not self._finished:
@@ -144,8 +168,7 @@ class LoggedStream:
             if not self._left:
                 self.reader = self._relay.hub.open(self.session, self.stream, self.stream, writes=True)
             self.start = start
-            self.decided = True
-            self.attention.set()
+            self.on_open()
 
     async def finish_late(self, response: bytes) -> None:
         """Try again to store an answer that could not be stored."""
@@ -167,26 +190,44 @@ class UnloggedStream:
     """An `Outlet` that lives in this process only: cheaper, and lost with the connection.
 
     Attributes:
-        messages: what the handler sent, to be written to the client.
-        last: the answer, to be written after them.
+        last: the answer, to be written after the messages.
     """
 
     def __init__(self, relay: "Relay", session: SessionId, *, json_only: bool) -> None:
         self.session = session
-        self.attention = anyio.Event()
-        self.decided = False
         self.answer: bytes | None = None
+        self.last: bytes | None = None
+        self.on_open: Callable[[], None] = _nothing
         self._relay = relay
         self._json_only = json_only
         self._left = False
-        self.last: bytes | None = None
-        self._send, self.messages = anyio.create_memory_object_stream[bytes](_LOCAL_BUFFER)
+        self._send: MemoryObjectSendStream[bytes] | None = None
+        self._messages: MemoryObjectReceiveStream[bytes] | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is a stream now, or is answered with JSON."""
+        return self._send is not None or self.answer is not None
+
+    @property
+    def messages(self) -> MemoryObjectReceiveStream[bytes]:
+        """What the handler sent, to be written to the client.
+
+        Raises:
+            StreamError: it is not open.
+        """
+        if self._messages is None:
+            raise StreamError("the stream is not open")
+        return self._messages
 
     async def open(self) -> None:
         """Make it a stream, unless only JSON may be answered."""
-        if not self._json_only:
-            self.decided = True
-            self.attention.set()
+        if self._json_only or self.decided:
+            return
+        self._send, self._messages = anyio.create_memory_object_stream[bytes](_LOCAL_BUFFER)
+        if self._left:
+            self._messages.close()
+        self.on_open()
 
     async def emit(self, payload: bytes, *, expects: str | None = None) -> None:
         """Hand a message to the connected client; if it is gone or only JSON may be answered, drop it."""
@@ -201,7 +242,7 @@ class UnloggedStream:
 
     async def finish(self, response: bytes) -> None:
         """Hand the answer to the connected client."""
-        if not self.answer_now(response):
+        if not self.answer_now(response) and self._send is not None:
             self.last = response
             self._send.close()
 
@@ -210,17 +251,17 @@ class UnloggedStream:
         if self.decided:
             return False
         self.answer = response
-        self.decided = True
-        self.attention.set()
-        self._send.close()
         return True
 
     def leave(self) -> None:
         """Nobody takes the messages any more: the handler must not wait for that."""
         self._left = True
-        self.messages.close()
+        if self._messages is not None:
+            self._messages.close()
 
     async def _hand(self, payload: bytes) -> None:
+        if self._send is None:
+            return
         try:
             await self._send.send(payload)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):

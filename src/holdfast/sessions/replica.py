@@ -5,7 +5,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -52,6 +52,9 @@ _UPKEEP_BATCH: Final = 200
 _IDLE_HERE_SECONDS: Final = 300.0
 _MOST_JOBS: Final = 10_000
 _JOB_SECONDS: Final = 10.0
+_LAST_WRITE_SECONDS: Final = 2.0
+"""How long the end of a stream may take to be written when this process ends."""
+
 _LOOP_LOOK_SECONDS: Final = 1.0
 _REPLICA_DIED: Final = -32603
 
@@ -85,6 +88,7 @@ class Replica:
         self.loop_lag_seconds = 0.0
         self._finish_by = -math.inf
         self._tasks: TaskGroup | None = None
+        self._writers: TaskGroup | None = None
         self._jobs: MemoryObjectSendStream[_Job] | None = None
         self._alive_until: dict[ReplicaId, float] = {}
         self._subscribed_until: dict[SessionId, float] = {}
@@ -117,23 +121,32 @@ class Replica:
                 housekeeping.start_soon(self.alarms.run)
                 housekeeping.start_soon(self._watch_loop)
                 try:
-                    async with anyio.create_task_group() as tasks:
-                        self._tasks = tasks
-                        try:
-                            yield
-                        finally:
-                            # Handlers whose client is away have the same time to finish as the others.
-                            with anyio.move_on_after(
-                                max(0.0, self._finish_by - time.monotonic()), shield=True
-                            ):
-                                await self.running.empty()
-                            self._tasks = None
-                            tasks.cancel_scope.cancel()
+                    async with self._work_of_requests():
+                        yield
                 finally:
-                    # Only now that every handler has had its answer may the streams to clients end.
-                    self.hub.close()
                     housekeeping.cancel_scope.cancel()
                     await self._leave()
+
+    @asynccontextmanager
+    async def _work_of_requests(self) -> AsyncGenerator[None, None]:
+        """Let handlers run and streams be written, and end them in the right order."""
+        async with anyio.create_task_group() as self._writers:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                try:
+                    yield
+                finally:
+                    # Handlers whose client is away have the same time to finish as the others.
+                    with anyio.move_on_after(max(0.0, self._finish_by - time.monotonic()), shield=True):
+                        await self.running.empty()
+                    self._tasks = None
+                    self.running.stop()
+                    with anyio.CancelScope(shield=True):
+                        await self.running.empty()
+                    tasks.cancel_scope.cancel()
+            # Only now that every handler has had its answer may the streams to clients end.
+            self.hub.close()
+            self._writers.cancel_scope.deadline = anyio.current_time() + _LAST_WRITE_SECONDS
 
     @property
     def ending(self) -> bool:
@@ -149,6 +162,12 @@ class Replica:
         if self._tasks is None:
             raise RuntimeError("Holdfast is not running: the application's lifespan was not entered")
         self._tasks.start_soon(self._contained, task, *args)
+
+    def write(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a task that writes to a client until every handler has ended. It must not raise."""
+        if self._writers is None:
+            raise RuntimeError("Holdfast is not running: the application's lifespan was not entered")
+        self._writers.start_soon(task)
 
     def tail(self, reader: Reader, cursor: Position) -> Tail:
         """Read on from a cursor, for a reader in this process."""

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 import anyio
 
@@ -12,23 +13,44 @@ from holdfast.sessions.types import RequestId, SessionId
 __all__ = ["Running", "RunningRequest"]
 
 
-@dataclass(eq=False, slots=True)
 class RunningRequest:
-    """One handler at work.
+    """One handler at work: registered for as long as it is entered.
 
     Attributes:
         session: whose request it is.
         request_id: its id, type-exact; None: it handles a notification.
         cancelled: the client cancelled it.
         session_ended: its session was deleted.
-        scope: cancels the handler.
+        scope: cancels the handler. What cancels the task around it does not: a handler belongs to its
+            session, and goes on when the connection that brought the request is given up.
     """
 
-    session: SessionId
-    request_id: RequestId | None
-    cancelled: bool = False
-    session_ended: bool = False
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    __slots__ = ("_all", "cancelled", "request_id", "scope", "session", "session_ended")
+
+    def __init__(
+        self,
+        registered: "Running",
+        session: SessionId,
+        request_id: RequestId | None,
+        scope: anyio.CancelScope,
+    ) -> None:
+        self.session = session
+        self.request_id = request_id
+        self.cancelled = False
+        self.session_ended = False
+        self.scope = scope
+        self._all = registered
+
+    def __enter__(self) -> Self:
+        """The handler begins."""
+        self._all.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The handler has ended."""
+        self._all.remove(self)
 
 
 class Running:
@@ -37,22 +59,32 @@ class Running:
     def __init__(self) -> None:
         self._by_session: dict[SessionId, set[RunningRequest]] = {}
         self._asking: Counter[SessionId] = Counter()
-        self._emptied = anyio.Event()
+        self._emptied: anyio.Event | None = None
+        self._scope_type: type[anyio.CancelScope] | None = None
 
-    @contextmanager
-    def enter(self, session: SessionId, request_id: RequestId | None) -> Generator[RunningRequest]:
-        """Register a handler for as long as the context lasts; None for that of a notification."""
-        request = RunningRequest(session, request_id)
-        self._by_session.setdefault(session, set()).add(request)
-        try:
-            yield request
-        finally:
-            requests = self._by_session[session]
-            requests.discard(request)
-            if not requests:
-                del self._by_session[session]
-            if not self._by_session:
-                self._emptied.set()
+    def enter(self, session: SessionId, request_id: RequestId | None) -> RunningRequest:
+        """A handler, to be entered while it works; a request id of None for that of a notification."""
+        if self._scope_type is None:
+            # Looking up which event loop runs is half of what a scope costs, and does not change.
+            self._scope_type = type(anyio.CancelScope())
+        return RunningRequest(self, session, request_id, self._scope_type(shield=True))
+
+    def add(self, request: RunningRequest) -> None:
+        """Register a handler."""
+        requests = self._by_session.get(request.session)
+        if requests is None:
+            self._by_session[request.session] = {request}
+        else:
+            requests.add(request)
+
+    def remove(self, request: RunningRequest) -> None:
+        """Forget a handler."""
+        requests = self._by_session[request.session]
+        requests.discard(request)
+        if not requests:
+            del self._by_session[request.session]
+        if self._emptied is not None and not self._by_session:
+            self._emptied.set()
 
     async def empty(self) -> None:
         """Wait until no handler is at work."""
@@ -95,3 +127,9 @@ class Running:
         for request in self._by_session.get(session, ()):
             request.session_ended = True
             request.scope.cancel()
+
+    def stop(self) -> None:
+        """This process ends: so does every handler."""
+        for requests in self._by_session.values():
+            for request in requests:
+                request.scope.cancel()

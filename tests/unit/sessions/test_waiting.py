@@ -150,6 +150,38 @@ async def test_a_handler_that_raises_is_forgotten_as_well() -> None:
     assert not running.runs(SessionId("s"))
 
 
+async def test_a_handler_goes_on_when_the_task_around_it_is_given_up() -> None:
+    running, went_on = Running(), False
+    with anyio.CancelScope() as request:
+        with running.enter(SessionId("s"), 1) as handler, handler.scope:
+            request.cancel()
+            await anyio.lowlevel.checkpoint()
+            went_on = True
+        await anyio.lowlevel.checkpoint()
+        pytest.fail("what comes after the handler was not given up")
+    assert went_on
+
+
+async def test_when_the_process_ends_so_does_every_handler() -> None:
+    running = Running()
+    with running.enter(SessionId("one"), 1) as one, running.enter(SessionId("two"), None) as two:
+        running.stop()
+        assert one.scope.cancel_called
+        assert two.scope.cancel_called
+        assert not one.cancelled
+        assert not two.session_ended
+
+
+async def test_whoever_waits_for_the_last_handler_is_told() -> None:
+    running = Running()
+    async with anyio.create_task_group() as tasks:
+        with running.enter(SessionId("s"), 1):
+            tasks.start_soon(running.empty)
+            await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(5):
+            await running.empty()
+
+
 # Signals
 
 

@@ -155,6 +155,7 @@ class _Server(uvicorn.Server):
         if replica is not None and len(replica.running):
             logger.warning("requests that did not finish in time are cut off: %d", len(replica.running))
             replica.hub.close(retry_milliseconds=_RETRY_MILLISECONDS)
+            replica.running.stop()
 
     def _orphaned(self) -> None:
         lifeline = self._surroundings.lifeline
