@@ -120,7 +120,7 @@ class StreamLog:
 
     def _advance(self, event_id: str, *, primes: bool) -> bool:
         try:
-            stream, position = decode_event_id(event_id)
+            stream, position, _ = decode_event_id(event_id)
         except ValueError:
             self._diary.blame("wrong", f"{self._name}: {event_id!r} is no event id")
             return False

@@ -63,6 +63,12 @@ def cut_short(file: sqlite3.Connection, keep: int) -> None:
             "WHERE json_extract(value, '$[2]') <= :keep)"
         ),
         'DELETE FROM asked WHERE "offset" > :keep',
+        'DELETE FROM broadcasts WHERE "offset" > :keep',
+        'DELETE FROM broadcast_writers WHERE "offset" > :keep',
+        (
+            "UPDATE broadcast_head SET top = min(top, :keep), trimmed = min(trimmed, :keep), "
+            "bytes = (SELECT coalesce(sum(length(payload)), 0) FROM broadcasts)"
+        ),
         (
             "UPDATE heads SET top = min(top, :keep), trims = trims + 1, "
             "last = coalesce((SELECT max(id) FROM log WHERE session = heads.no), 0), "

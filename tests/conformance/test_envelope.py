@@ -43,6 +43,12 @@ class TestClaims(conformance.ClaimSuite): ...
 class TestLives(conformance.LivesSuite): ...
 
 
+class TestBroadcastLog(conformance.BroadcastLogSuite): ...
+
+
+class TestBroadcastLives(conformance.BroadcastLivesSuite): ...
+
+
 class TestSessionStore(conformance.SessionStoreSuite): ...
 
 
@@ -80,6 +86,7 @@ async def test_nothing_that_was_said_is_in_the_file(tmp_path: Path) -> None:
         session = await new_session(backend, client=b'{"clientInfo":"confidential"}')
         await backend.log.append(session, STANDALONE, b"confidential", expects="q")
         assert await backend.inbox.put(session, "q", b"confidential")
+        await backend.broadcasts.append(b"confidential")
         stored = _content(tmp_path)
     assert session.encode() in stored
     assert b"confidential" not in stored

@@ -109,7 +109,7 @@ async def test_a_handler_can_hang_up_on_a_stream_that_was_resumed_elsewhere(
             from holdfast.sessions.event_id import decode_event_id  # noqa: PLC0415
             from holdfast.sessions.types import SessionId  # noqa: PLC0415
 
-            stream_id, _ = decode_event_id(stream.last_id or "")
+            stream_id, *_ = decode_event_id(stream.last_id or "")
             await replica.close_stream(SessionId(wire.session), stream_id)
             assert [event for event in await resumed.rest() if event.data] == []
         stage.mark("go")

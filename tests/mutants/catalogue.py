@@ -7,6 +7,7 @@ from typing import TypeVar
 from typing_extensions import override
 
 from holdfast.backends.memory import MemoryBackend, MemoryData
+from holdfast.backends.memory.broadcast_log import MemoryBroadcastLog
 from holdfast.backends.memory.bus import MemoryBus
 from holdfast.backends.memory.event_log import MemoryEventLog
 from holdfast.backends.memory.inbox import MemoryInbox
@@ -93,6 +94,8 @@ class _BackendWithPart(MemoryBackend):
         super().__init__(data)
         if issubclass(part, MemoryEventLog):
             self._log = part(data, self.replica)
+        elif issubclass(part, MemoryBroadcastLog):
+            self._broadcasts = part(data)
         elif issubclass(part, MemorySessionStore):
             self._sessions = part(data)
         elif issubclass(part, MemoryInbox):

@@ -8,11 +8,19 @@ import pytest
 
 from holdfast.testing.conformance import ALL_SUITES
 from tests.conformance.memory_store import MemoryStore
-from tests.mutants import event_log, event_log_claims, event_log_trimming, inbox, others, session_store
+from tests.mutants import (
+    broadcast_log,
+    event_log,
+    event_log_claims,
+    event_log_trimming,
+    inbox,
+    others,
+    session_store,
+)
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.mutants.run import failing_tests
 
-FILES = (event_log, event_log_claims, event_log_trimming, inbox, others, session_store)
+FILES = (broadcast_log, event_log, event_log_claims, event_log_trimming, inbox, others, session_store)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

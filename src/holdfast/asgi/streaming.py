@@ -15,12 +15,21 @@ from holdfast.asgi.guards import Http, Receive, Refusal, Send
 from holdfast.asgi.jsonrpc import INTERNAL_ERROR, encode_error, encode_notification
 from holdfast.asgi.options import EdgeOptions
 from holdfast.errors import PositionLost, SessionGone, StoreError, StreamUnknown
-from holdfast.sessions.event_id import decode_event_id, encode_event_id
+from holdfast.sessions.event_id import decode_event_id
 from holdfast.sessions.hub import Reader
 from holdfast.sessions.relay import LoggedStream, UnloggedStream
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.tail import Tail
-from holdfast.sessions.types import STANDALONE, Claim, Event, Position, SessionFacts, SessionId, StreamId
+from holdfast.sessions.types import (
+    GENESIS,
+    STANDALONE,
+    Claim,
+    Event,
+    Position,
+    SessionFacts,
+    SessionId,
+    StreamId,
+)
 
 __all__ = ["Streaming"]
 
@@ -54,7 +63,7 @@ class Streaming:
         tail.start_live()
         await _start(http.send, facts.id)
         if primes(facts.protocol_version):
-            await _write(http.send, self._prime(reader.stream, start))
+            await _write(http.send, self._prime(tail, start))
         await _while_connected(http, partial(self._write_events, reader, tail, http.send))
         await self._close(reader, http.send)
 
@@ -80,21 +89,23 @@ class Streaming:
         Raises:
             Refusal: the event id is not one of this session, or too many clients want the stream.
         """
-        stream, after = STANDALONE, None
+        stream, after, heard = STANDALONE, None, GENESIS
         last_event_id = http.headers.get(b"last-event-id")
         if last_event_id:
-            stream, after = _decode(last_event_id)
+            stream, after, heard = _decode(last_event_id)
         reader = self._replica.hub.open(facts.id, stream, secrets.token_urlsafe(9))
         try:
             async with self._replica.backend.log.watch(facts.id, reader.wake):
                 # A client that is gone must not take the stream from one that is there.
-                await _while_connected(http, partial(self._serve_from, after, facts, reader, http.send))
+                await _while_connected(
+                    http, partial(self._serve_from, after, heard, facts, reader, http.send)
+                )
         finally:
             self._replica.hub.release(reader)
         await self._close(reader, http.send)
 
     async def _serve_from(
-        self, after: Position | None, facts: SessionFacts, reader: Reader, send: Send
+        self, after: Position | None, heard: Position, facts: SessionFacts, reader: Reader, send: Send
     ) -> None:
         # A position is looked at before the stream is claimed with it: a bad one must displace nobody.
         tail = self._replica.tail(reader, after or Position("", 0))
@@ -103,13 +114,17 @@ class Streaming:
             claim = await self._claim(facts.id, reader.token, after)
             # Without ids: they lie before the start, and the client's cursor must not go back.
             gap += [event.payload for event in claim.unanswered]
-            if after is None:
+            if after is not None:
+                heard = _not_before(facts.broadcast, heard)
+            else:
                 after = claim.start
                 tail.restart(after)
+                heard = facts.broadcast if claim.first else await self._replica.broadcasts.top()
+            tail.listening = self._replica.listen(heard)
         await _start(send, facts.id)
         if after is not None and primes(facts.protocol_version):
-            await _write(send, self._prime(reader.stream, after))
-        await _write_all(send, [*map(sse.frame, gap), *map(self._frame, events)])
+            await _write(send, self._prime(tail, after))
+        await _write_all(send, [*map(sse.frame, gap), *_frames(tail, events)])
         await self._write_events(reader, tail, send, final_sent=any(event.final for event in events))
 
     async def _first(self, tail: Tail, reader: Reader) -> tuple[Sequence[Event], list[bytes]]:
@@ -121,9 +136,9 @@ class Streaming:
                 400, "Bad Request: Last-Event-ID names a stream that this session does not have"
             ) from None
         except PositionLost as lost:
-            if not lost.resume_epoch:
+            if not tail.go_on_behind(lost):
                 raise Refusal(400, "Bad Request: Last-Event-ID is not known to this session") from None
-            return (), self._bridge(lost, reader, tail)
+            return (), self._gap(lost, reader)
         self._replica.observer.resumed(reader.session, reader.stream, len(events))
         return events, []
 
@@ -183,15 +198,15 @@ class Streaming:
         try:
             events = await tail.next()
         except PositionLost as lost:
-            if not lost.resume_epoch:
+            if not tail.go_on_behind(lost):
                 raise StreamUnknown from lost
-            return [*map(sse.frame, self._bridge(lost, reader, tail))], False
+            return [*map(sse.frame, self._gap(lost, reader))], False
         except StoreError as error:
             self._replica.observer.store_failed("read", error)
             with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
                 await reader.wait()
             return [], False
-        return [self._frame(event) for event in events], any(event.final for event in events)
+        return [*_frames(tail, events)], any(event.final for event in events)
 
     def _answer_lost(self, tail: Tail) -> bytes:
         request_id = tail.stream.request_id if tail.stream is not None else None
@@ -200,10 +215,9 @@ class Streaming:
             request_id, INTERNAL_ERROR, "The answer to this request is no longer stored", data
         )
 
-    def _bridge(self, lost: PositionLost, reader: Reader, tail: Tail) -> list[bytes]:
-        """Go on behind a gap, and return what tells the client of it."""
+    def _gap(self, lost: PositionLost, reader: Reader) -> list[bytes]:
+        """What tells the client of a gap."""
         self._replica.observer.gap_told(reader.session, reader.stream, lost.reason)
-        tail.restart(Position(lost.resume_epoch, lost.resume_offset))
         params = {
             "level": "warning",
             "logger": "holdfast",
@@ -214,14 +228,25 @@ class Streaming:
             told += map(encode_notification, _RESYNC)
         return told
 
-    def _frame(self, event: Event) -> bytes:
-        return sse.frame(event.payload, encode_event_id(event.stream, event.position))
-
-    def _prime(self, stream: StreamId, position: Position) -> bytes:
-        return sse.prime(encode_event_id(stream, position), self._options.retry_milliseconds)
+    def _prime(self, tail: Tail, position: Position) -> bytes:
+        return sse.prime(tail.id_at(position), self._options.retry_milliseconds)
 
 
-def _decode(last_event_id: bytes) -> tuple[StreamId, Position]:
+def _frames(tail: Tail, events: Iterable[Event]) -> Iterable[bytes]:
+    return (sse.frame(event.payload, tail.id_of(event)) for event in events)
+
+
+def _not_before(opened: Position, heard: Position) -> Position:
+    """A place in the broadcast log that lies in the session's life: nobody hears what came before.
+
+    An id of version 1 names none: nothing was broadcast then, or its release did not deliver it.
+    """
+    if heard == GENESIS or (heard.epoch == opened.epoch and heard.offset < opened.offset):
+        return opened
+    return heard
+
+
+def _decode(last_event_id: bytes) -> tuple[StreamId, Position, Position]:
     try:
         return decode_event_id(last_event_id[:_LONGEST_EVENT_ID].decode("ascii"))
     except ValueError:

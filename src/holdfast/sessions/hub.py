@@ -7,7 +7,7 @@ from typing import Final
 import anyio
 
 from holdfast.observe import NOBODY, Observer
-from holdfast.sessions.types import Event, Position, ReplicaId, SessionId, StreamId
+from holdfast.sessions.types import STANDALONE, Event, Position, ReplicaId, SessionId, StreamId
 
 __all__ = ["Hub", "Reader"]
 
@@ -51,6 +51,10 @@ class Reader:
         self.hinted = True
         self._signal.set()
 
+    def nudge(self) -> None:
+        """Something other than the session's log may have grown."""
+        self._signal.set()
+
     def hand(self, event: Event) -> None:
         """Take an event that this process appended."""
         self.handed.append(event)
@@ -79,16 +83,20 @@ class Hub:
     def __init__(self, observer: Observer = NOBODY) -> None:
         self._observer = observer
         self._readers: dict[SessionId, set[Reader]] = {}
+        self._standalone: set[Reader] = set()
 
     def open(self, session: SessionId, stream: StreamId, token: str, *, writes: bool = False) -> Reader:
         """Register a reader. `release` it when its response ends."""
         reader = Reader(session, stream, token, writes=writes)
         self._readers.setdefault(session, set()).add(reader)
+        if stream == STANDALONE:
+            self._standalone.add(reader)
         self._observer.stream_opened(session, stream)
         return reader
 
     def release(self, reader: Reader) -> None:
         """The reader's response ended."""
+        self._standalone.discard(reader)
         readers = self._readers.get(reader.session, set())
         if reader not in readers:
             return
@@ -100,6 +108,10 @@ class Hub:
     def sessions(self) -> list[SessionId]:
         """Sessions with an open stream here."""
         return list(self._readers)
+
+    def standalone_readers(self) -> list[Reader]:
+        """Readers of standalone streams, of all sessions."""
+        return list(self._standalone)
 
     def writers(self) -> set[ReplicaId]:
         """Replicas whose running handlers are waited for by readers here."""

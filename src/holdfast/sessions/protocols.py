@@ -37,6 +37,7 @@ from holdfast.sessions.types import (
 
 __all__ = [
     "Backend",
+    "BroadcastLog",
     "Bus",
     "Channel",
     "EventLog",
@@ -133,6 +134,46 @@ class EventLog(Protocol):
 
         Raises:
             SessionGone: there is no such session.
+        """
+        ...
+
+
+class BroadcastLog(Protocol):
+    """What is said to all sessions: one log for the whole fleet, bounded like a session's.
+
+    It is created by the first append, with a random epoch, and again if it was lost; it expires when it was
+    neither appended to nor looked at for days. Its events are of the stream `BROADCAST`, their offsets dense.
+    What any of these calls costs depends neither on the number of sessions nor on that of their readers.
+    """
+
+    async def append(self, payload: bytes, *, key: AppendKey | None = None) -> Event:
+        """Store one event, give it the next offset, trim and announce it to all replicas: one atomic step.
+
+        Args:
+            payload: the JSON-RPC message.
+            key: the same key again returns the event that was stored the first time, and stores nothing.
+        """
+        ...
+
+    async def read(self, *, after: Position, limit: int) -> Page:
+        """The events after a position, at most `limit`, oldest first. `GENESIS` is before all of them.
+
+        Raises:
+            PositionLost: some were trimmed, or `after` is from another epoch of which it is not certain that
+                nothing was lost. Unlike with a session's log its `resume_` fields always say where to read
+                on, if need be with the oldest event that is kept: everybody may read this log.
+        """
+        ...
+
+    async def top(self) -> Position:
+        """The position of the newest event, `GENESIS` without a log. Slides the expiry of the log."""
+        ...
+
+    def watch(self, heard: Callable[[Event | None], None]) -> AbstractAsyncContextManager[Position]:
+        """Call `heard` after each append, this replica's own may be left out.
+
+        It gets the event, or None: the log may have grown (the event was too big for an announcement, or
+        announcements may have been lost). Entering returns the top, once listening is really in effect.
         """
         ...
 
@@ -305,6 +346,11 @@ class Backend(Protocol):
     @property
     def log(self) -> EventLog:
         """What was said to clients."""
+        ...
+
+    @property
+    def broadcasts(self) -> BroadcastLog:
+        """What was said to all clients."""
         ...
 
     @property

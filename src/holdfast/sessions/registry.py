@@ -4,11 +4,12 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from holdfast.errors import SessionGone
 from holdfast.observe import NOBODY, Observer
-from holdfast.sessions.protocols import SessionStore
+from holdfast.sessions.protocols import Backend
 from holdfast.sessions.types import Session, SessionFacts, SessionId, Settings
 
 __all__ = ["Registry", "mint_session_id"]
@@ -31,20 +32,22 @@ class Registry:
     """
 
     def __init__(
-        self, store: SessionStore, observer: Observer = NOBODY, *, max_sessions: int | None = None
+        self, backend: Backend, observer: Observer = NOBODY, *, max_sessions: int | None = None
     ) -> None:
-        self._store = store
+        self._store = backend.sessions
+        self._broadcasts = backend.broadcasts
         self._observer = observer
         self._max_sessions = max_sessions
         self._facts: OrderedDict[SessionId, SessionFacts] = OrderedDict()
         self._used: dict[SessionId, SessionFacts] = {}
 
     async def open(self, facts: SessionFacts) -> None:
-        """Create a session.
+        """Create a session. It hears what is broadcast from now on.
 
         Raises:
             TooManySessions: `max_sessions` over the fleet is reached.
         """
+        facts = replace(facts, broadcast=await self._broadcasts.top())
         await self._store.open(facts, limit=self._max_sessions)
         self._remember(facts)
         self._observer.session_opened(facts.id)

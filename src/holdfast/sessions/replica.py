@@ -17,6 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from holdfast.errors import HoldfastError, SessionGone, StoreError
 from holdfast.observe import Observer, contained
 from holdfast.sessions.alarms import Alarms
+from holdfast.sessions.broadcasts import Broadcasts, Listening
 from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.inbox import WaitingRoom, writer_of
 from holdfast.sessions.protocols import Backend, Kernel
@@ -80,7 +81,8 @@ class Replica:
         self.id = backend.replica
         self.hub = Hub(self.observer)
         self.running = Running()
-        self.registry = Registry(backend.sessions, self.observer, max_sessions=max_sessions)
+        self.broadcasts = Broadcasts(backend.broadcasts, self.hub, self.id)
+        self.registry = Registry(backend, self.observer, max_sessions=max_sessions)
         self.relay = Relay(backend, self.hub, self.observer)
         self.waiting = WaitingRoom(backend.inbox, self.id)
         self.alarms = Alarms()
@@ -106,6 +108,7 @@ class Replica:
             for topic in (EVERYBODY, topic_of(self.id)):
                 await stack.enter_async_context(self.backend.bus.subscribe(topic, self._receive))
             await stack.enter_async_context(self.backend.inbox.listen(self.waiting.arrived))
+            await stack.enter_async_context(self.broadcasts.listening())
             await self._beat()
             self._jobs, queued = anyio.create_memory_object_stream[_Job](_MOST_JOBS)
             stack.enter_context(self._jobs)
@@ -118,6 +121,8 @@ class Replica:
                 housekeeping.start_soon(self._repeat, self._keep_sessions, self._upkeep_seconds)
                 housekeeping.start_soon(self._repeat, self._keep_indexes, self._upkeep_seconds)
                 housekeeping.start_soon(self._work, queued)
+                housekeeping.start_soon(self._repeat, self._look_for_broadcasts, self._upkeep_seconds)
+                housekeeping.start_soon(self.broadcasts.run)
                 housekeeping.start_soon(self.alarms.run)
                 housekeeping.start_soon(self._watch_loop)
                 try:
@@ -176,6 +181,10 @@ class Replica:
             return await self._end_orphan(reader, stream)
 
         return Tail(self.backend.log, reader, cursor, end_orphan=end_orphan, replica=self.id)
+
+    def listen(self, after: Position) -> Listening:
+        """Go on in the broadcast log, for `Tail.listening` of a reader in this process."""
+        return Listening(self.broadcasts, after)
 
     def drain(self, retry_milliseconds: int, seconds: float) -> None:
         """Stop taking in sessions, and send the readers of standalone streams to other replicas.
@@ -363,6 +372,10 @@ class Replica:
         for session in self.kernel.idle(_IDLE_HERE_SECONDS):
             if not self.running.runs(session):
                 await self.kernel.forget(session)
+
+    async def _look_for_broadcasts(self) -> None:
+        """Find out whether announcements were lost, once for all readers, and keep the log from expiring."""
+        await self.broadcasts.top()
 
     async def _keep_indexes(self) -> None:
         """Keep the sessions that were used here in the indexes."""

@@ -3,9 +3,12 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from holdfast.errors import PositionLost
+from holdfast.sessions.broadcasts import BroadcastsLost, Listening
+from holdfast.sessions.event_id import encode_event_id
 from holdfast.sessions.hub import Reader
 from holdfast.sessions.protocols import EventLog
-from holdfast.sessions.types import Event, Position, ReplicaId, StreamState
+from holdfast.sessions.types import BROADCAST, GENESIS, Event, Position, ReplicaId, StreamState
 
 __all__ = ["Tail"]
 
@@ -17,6 +20,11 @@ class Tail:
 
     Events that this process appended are handed over without a read when they follow the cursor; whenever
     they do not, the log is read. Hints only decide when to look.
+
+    Attributes:
+        cursor: how far the session's log has been delivered.
+        listening: the same for the broadcast log, if that is merged into the stream. Each of the two logs
+            keeps its order; how they are interleaved does not matter, as every event id names both places.
     """
 
     def __init__(
@@ -41,17 +49,42 @@ class Tail:
         self.ended = False
         self.restarted = False
         self.stream: StreamState | None = None
+        self.listening: Listening | None = None
         self._log = log
         self._reader = reader
         self._replica = replica
         self._end_orphan = end_orphan
         self._stale = True
+        self._own_turn = True
 
     def restart(self, cursor: Position) -> None:
         """Go on from another place, after the cursor was lost."""
         self.cursor = cursor
         self.restarted = True
         self._stale = True
+
+    def go_on_behind(self, lost: PositionLost) -> bool:
+        """Skip what is lost. False: there is no place to go on from."""
+        place = Position(lost.resume_epoch, lost.resume_offset)
+        if isinstance(lost, BroadcastsLost):
+            if self.listening is not None:
+                self.listening.position = place
+        elif lost.resume_epoch:
+            self.restart(place)
+        else:
+            return False
+        return True
+
+    def id_of(self, event: Event) -> str:
+        """The id of an event of those that were returned last."""
+        if event.stream == BROADCAST:
+            return encode_event_id(self._reader.stream, self.cursor, event.position)
+        return self.id_at(event.position)
+
+    def id_at(self, position: Position) -> str:
+        """The id of a place in the session's log and the present one in the broadcast log."""
+        heard = GENESIS if self.listening is None else self.listening.position
+        return encode_event_id(self._reader.stream, position, heard)
 
     def start_live(self) -> None:
         """Skip the first read: nothing but what this process appends can come after the cursor."""
@@ -65,11 +98,11 @@ class Tail:
         Raises:
             SessionGone: the session ended.
             StreamUnknown: the stream's last trace was trimmed.
-            PositionLost: the next events were trimmed before they could be read.
+            PositionLost: the next events were trimmed before they could be read; see `go_on_behind`.
             StoreError: the log cannot be read now; calling again goes on where it stopped.
         """
         while not self._reader.closed:
-            if events := self._take_handed() or await self._read_if_stale():
+            if events := await self._take():
                 return events
             if self.ended or self._reader.unlogged:
                 break
@@ -81,6 +114,14 @@ class Tail:
         """What is there already, without waiting for more. Raises as `next` does."""
         self._stale = True
         return await self._read_if_stale()
+
+    async def _take(self) -> Sequence[Event]:
+        """Events of one of the two logs. They take turns, so that a busy one does not silence the other."""
+        self._own_turn = self.listening is None or not self._own_turn
+        if self.listening is None or self._own_turn:
+            own = self._take_handed() or await self._read_if_stale()
+            return own or (await self.listening.next() if self.listening else ())
+        return await self.listening.next() or self._take_handed() or await self._read_if_stale()
 
     def _take_handed(self) -> list[Event]:
         """Handed events that follow the cursor. One that does not means that the log must be read."""

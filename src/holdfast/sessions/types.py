@@ -19,6 +19,9 @@ RequestId: TypeAlias = str | int
 STANDALONE: Final = StreamId("-")
 """The stream that a GET without `Last-Event-ID` reads. Every session has it from the start; it never ends."""
 
+BROADCAST: Final = StreamId("*")
+"""Marks events of the broadcast log, which is no session's own. They are delivered on standalone streams."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -26,6 +29,10 @@ class Position:
 
     epoch: str
     offset: int
+
+
+GENESIS: Final = Position("", 0)
+"""In the broadcast log: before anything was ever broadcast. Then there is no log, and no epoch yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ class Page:
     events: Sequence[Event]
     cursor: Position
     complete: bool
-    stream: StreamState
+    stream: StreamState = StreamState(running=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +97,14 @@ class Claim:
         unanswered: requests to the client that were sent before `start` and still wait for an answer.
         displaced: replica and reader token of the reader who held the stream before, if any.
         wait_seconds: above zero, nothing was taken: the stream changed hands too recently, try again then.
+        first: nobody had claimed the stream of this session before.
     """
 
     start: Position
     unanswered: Sequence[Event] = ()
     displaced: tuple[ReplicaId, str] | None = None
     wait_seconds: float = 0.0
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +118,7 @@ class SessionFacts:
             session was opened before its `initialize`, and these facts must not be cached.
         client: the params of the client's `initialize` request, as JSON.
         ttl_seconds: how long the session lives without any activity.
+        broadcast: the top of the broadcast log when the session was opened: it hears what came after.
     """
 
     id: SessionId
@@ -116,6 +126,7 @@ class SessionFacts:
     protocol_version: str
     client: bytes
     ttl_seconds: float
+    broadcast: Position = GENESIS
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing_extensions import override
 from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.sessions.protocols import (
     Backend,
+    BroadcastLog,
     Bus,
     EventLog,
     Inbox,
@@ -33,7 +34,8 @@ _REMEMBERED_CALLS: Final = 100_000
 class FaultyBackend(Backend):
     """Passes every call on to another backend, or fails it; and remembers what was called.
 
-    Hints of the other backend (wake-ups, answers, bus messages) keep coming: it is calls that fail.
+    Hints of the other backend (wake-ups, answers, bus messages, announcements) keep coming, unless they are
+    to be lost: it is calls that fail.
 
     Attributes:
         inner: the backend behind it.
@@ -46,7 +48,9 @@ class FaultyBackend(Backend):
         self._patterns: tuple[str, ...] = ()
         self._error: Callable[[str], StoreError] = StoreUnavailable
         self._carried_out = False
+        self._deaf = False
         self._log = cast("EventLog", _Part(self, "log", inner.log))
+        self._broadcasts = cast("BroadcastLog", _Part(self, "broadcasts", inner.broadcasts))
         self._sessions = cast("SessionStore", _Part(self, "sessions", inner.sessions))
         self._inbox = cast("Inbox", _Part(self, "inbox", inner.inbox))
         self._bus = cast("Bus", _Part(self, "bus", inner.bus))
@@ -68,9 +72,23 @@ class FaultyBackend(Backend):
         """
         self._patterns, self._error, self._carried_out = patterns or ("*",), error, carried_out
 
+    def lose_hints(self) -> None:
+        """From now on no hint reaches this replica."""
+        self._deaf = True
+
     def heal(self) -> None:
-        """Pass all calls on again."""
+        """Pass all calls and hints on again."""
         self._patterns = ()
+        self._deaf = False
+
+    def hearing(self, receive: Callable[..., object]) -> Callable[..., None]:
+        """A callback for hints that passes them on unless they are to be lost."""
+
+        def heard(*hint: Any) -> None:
+            if not self._deaf:
+                receive(*hint)
+
+        return heard
 
     def check(self, name: str, *, done: bool = False) -> None:
         """Note a call that begins, or is done, and fail it if it is to fail."""
@@ -88,6 +106,11 @@ class FaultyBackend(Backend):
     @override
     def log(self) -> EventLog:
         return self._log
+
+    @property
+    @override
+    def broadcasts(self) -> BroadcastLog:
+        return self._broadcasts
 
     @property
     @override
@@ -139,7 +162,7 @@ class _Part:
 
             def enter(*args: Any, **kwargs: Any) -> Any:
                 self._owner.check(name)
-                return call(*args, **kwargs)
+                return call(*(self._owner.hearing(arg) if callable(arg) else arg for arg in args), **kwargs)
 
             return enter
 

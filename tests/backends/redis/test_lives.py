@@ -57,3 +57,6 @@ def store(redis_flavour: Flavour) -> Iterator[conformance.StoreUnderTest]:
 
 
 class TestLives(conformance.LivesSuite): ...
+
+
+class TestBroadcastLives(conformance.BroadcastLivesSuite): ...

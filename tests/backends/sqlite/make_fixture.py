@@ -20,7 +20,7 @@ from holdfast.sessions.types import STANDALONE, AppendKey, ReplicaId, SessionFac
 A_CENTURY = 100 * 365 * 86400.0
 """So that nothing in it has run out when a test reads it."""
 
-OPTIONS = SqliteOptions(max_events=16)
+OPTIONS = SqliteOptions(max_events=16, broadcast_seconds=A_CENTURY)
 
 
 def facts(session: str) -> SessionFacts:
@@ -44,6 +44,8 @@ async def fill(path: Path) -> None:
         await log.append(session, STANDALONE, b"?", expects="answered")
         await backend.inbox.put(session, "answered", b"yes")
         await backend.subscriptions.add(session, "file:///x", ttl_seconds=A_CENTURY)
+        for number in range(20):  # some are trimmed
+            await backend.broadcasts.append(b"all %d" % number, key=AppendKey("w", number + 1))
         await backend.bus.publish("topic", b"message")
         await backend.replicas.beat(A_CENTURY)
 

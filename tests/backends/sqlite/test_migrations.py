@@ -12,12 +12,22 @@ import pytest
 
 from holdfast.backends.sqlite import SqliteBackend, SqliteOptions, schema
 from holdfast.errors import PositionLost, SessionExists
-from holdfast.sessions.types import STANDALONE, AppendKey, Position, ReplicaId, SessionId, Settings, StreamId
+from holdfast.sessions.types import (
+    GENESIS,
+    STANDALONE,
+    AppendKey,
+    Position,
+    ReplicaId,
+    SessionId,
+    Settings,
+    StreamId,
+)
 from holdfast.testing.conformance.harness import read_all, top_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "sqlite"
 VERSIONS = range(1, schema.VERSION + 1)
 SESSION = SessionId("kept")
+LAST_WITHOUT_BROADCASTS = 2
 
 
 @pytest.fixture(params=VERSIONS)
@@ -72,6 +82,28 @@ async def test_what_is_in_an_old_file_is_still_there(old: Path) -> None:
         assert await backend.inbox.put(SESSION, "open", b"yes")
         assert (await backend.log.claim(SESSION, "other", after=None)).displaced == ("writer", "reader")
         assert not await backend.replicas.alive(ReplicaId("writer"))  # it retired when it closed
+
+
+async def test_what_was_said_to_all_is_still_there(old: Path, request: pytest.FixtureRequest) -> None:
+    version = request.node.callspec.params["old"]
+    async with SqliteBackend(old) as backend:
+        log = backend.broadcasts
+        found = await backend.sessions.find(SESSION, owner="alice", with_facts=True)
+        assert found is not None
+        assert found.facts is not None
+        assert found.facts.broadcast == GENESIS
+        top = await log.top()
+        if version <= LAST_WITHOUT_BROADCASTS:
+            assert top == GENESIS
+            assert (await log.append(b"first")).position.offset == 1
+            return
+        assert top.offset == 20
+        with pytest.raises(PositionLost) as lost:
+            await log.read(after=GENESIS, limit=1)
+        page = await log.read(after=Position(top.epoch, lost.value.resume_offset), limit=100)
+        assert [event.payload for event in page.events] == [b"all %d" % number for number in range(4, 20)]
+        again = await log.append(b"all 19", key=AppendKey("w", 20))
+        assert again.position.offset == 20
 
 
 async def test_an_old_file_cannot_be_told_from_a_new_one_by_what_it_does(old: Path) -> None:

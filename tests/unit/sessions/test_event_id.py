@@ -7,15 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.sessions.event_id import decode_event_id, encode_event_id
-from holdfast.sessions.types import STANDALONE, Position, StreamId
+from holdfast.sessions.types import GENESIS, STANDALONE, Position, StreamId
 
 NAMES = st.text(string.ascii_letters + string.digits + "-_", min_size=1, max_size=32)
 OFFSETS = st.integers(0, 10**15 - 1)
 
 
-@given(NAMES, NAMES, OFFSETS)
-def test_what_was_encoded_is_decoded(stream: str, epoch: str, offset: int) -> None:
-    place = (StreamId(stream), Position(epoch, offset))
+PLACES = st.one_of(st.just(GENESIS), st.builds(Position, NAMES, OFFSETS))
+
+
+@given(NAMES, NAMES, OFFSETS, PLACES)
+def test_what_was_encoded_is_decoded(stream: str, epoch: str, offset: int, broadcast: Position) -> None:
+    place = (StreamId(stream), Position(epoch, offset), broadcast)
     text = encode_event_id(*place)
     assert decode_event_id(text) == place
     assert text.isascii()
@@ -34,11 +37,17 @@ def test_other_text_is_refused_or_is_one_of_ours(text: str) -> None:
     assert encode_event_id(*place) == text
 
 
-@given(NAMES, NAMES, OFFSETS, st.data())
+def test_an_id_without_a_broadcast_is_what_the_release_before_reads() -> None:
+    assert encode_event_id(STANDALONE, Position("e", 5)) == "1.-.e.5"
+    assert decode_event_id("1.-.e.5") == (STANDALONE, Position("e", 5), GENESIS)
+    assert encode_event_id(STANDALONE, Position("e", 5), Position("b", 7)) == "2.-.e.5.b.7"
+
+
+@given(NAMES, NAMES, OFFSETS, PLACES, st.data())
 def test_one_changed_character_changes_the_meaning_or_is_refused(
-    stream: str, epoch: str, offset: int, data: st.DataObject
+    stream: str, epoch: str, offset: int, broadcast: Position, data: st.DataObject
 ) -> None:
-    text = encode_event_id(StreamId(stream), Position(epoch, offset))
+    text = encode_event_id(StreamId(stream), Position(epoch, offset), broadcast)
     index = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.characters().filter(lambda character: character != text[index]))
     changed = text[:index] + other + text[index + 1 :]
@@ -46,7 +55,7 @@ def test_one_changed_character_changes_the_meaning_or_is_refused(
         place = decode_event_id(changed)
     except ValueError:
         return
-    assert place != (stream, Position(epoch, offset))
+    assert place != (stream, Position(epoch, offset), broadcast)
 
 
 @pytest.mark.parametrize(

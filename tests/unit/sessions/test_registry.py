@@ -16,7 +16,7 @@ def make_store() -> FaultyBackend:
 
 async def test_a_session_is_found_where_it_was_not_opened() -> None:
     data = MemoryData()
-    here, there = (Registry(MemoryBackend(data).sessions) for _ in "ab")
+    here, there = (Registry(MemoryBackend(data)) for _ in "ab")
     facts = new_facts(owner="alice")
     await here.open(facts)
     for _ in range(2):  # from the store, then from the cache
@@ -25,7 +25,7 @@ async def test_a_session_is_found_where_it_was_not_opened() -> None:
 
 async def test_a_cached_session_that_was_deleted_elsewhere_is_gone() -> None:
     data = MemoryData()
-    here, there = (Registry(MemoryBackend(data).sessions) for _ in "ab")
+    here, there = (Registry(MemoryBackend(data)) for _ in "ab")
     facts = new_facts()
     await here.open(facts)
     await there.find(facts.id, None)
@@ -35,7 +35,7 @@ async def test_a_cached_session_that_was_deleted_elsewhere_is_gone() -> None:
 
 
 async def test_the_owner_is_checked_for_cached_sessions_too() -> None:
-    registry = Registry(make_store().sessions)
+    registry = Registry(make_store())
     facts = new_facts(owner="alice")
     await registry.open(facts)
     for owner in ("bob", None, ""):
@@ -45,7 +45,7 @@ async def test_the_owner_is_checked_for_cached_sessions_too() -> None:
 
 
 async def test_a_stranger_does_not_make_a_living_session_forgotten() -> None:
-    registry = Registry(make_store().sessions)
+    registry = Registry(make_store())
     facts = new_facts(owner="alice")
     await registry.open(facts)
     await registry.refresh_index()
@@ -58,7 +58,7 @@ async def test_a_stranger_does_not_make_a_living_session_forgotten() -> None:
 @pytest.mark.parametrize("session", [*HOSTILE_IDS, "é" * 10, "a" * 129, "a\x7f"], ids=ascii)
 async def test_what_cannot_be_an_id_never_reaches_the_store(session: str) -> None:
     store = make_store()
-    registry = Registry(store.sessions)
+    registry = Registry(store)
     with pytest.raises(SessionGone) as gone:
         await registry.find(session, None)
     assert not session or session not in str(gone.value) or len(session) == 1
@@ -69,7 +69,7 @@ async def test_what_cannot_be_an_id_never_reaches_the_store(session: str) -> Non
 
 async def test_finding_is_one_call_to_the_store() -> None:
     store = make_store()
-    registry = Registry(store.sessions)
+    registry = Registry(store)
     facts = new_facts()
     await registry.open(facts)
     store.calls.clear()
@@ -79,7 +79,7 @@ async def test_finding_is_one_call_to_the_store() -> None:
 
 async def test_the_limit_is_over_all_replicas() -> None:
     data = MemoryData()
-    here, there = (Registry(MemoryBackend(data).sessions, max_sessions=1) for _ in "ab")
+    here, there = (Registry(MemoryBackend(data), max_sessions=1) for _ in "ab")
     facts = new_facts()
     await here.open(facts)
     with pytest.raises(TooManySessions):
@@ -90,7 +90,7 @@ async def test_the_limit_is_over_all_replicas() -> None:
 
 async def test_what_was_used_is_refreshed_once() -> None:
     store = make_store()
-    registry = Registry(store.sessions)
+    registry = Registry(store)
     facts = new_facts()
     await registry.open(facts)
     assert list(await registry.refresh_index()) == [facts]
@@ -102,7 +102,7 @@ async def test_what_was_used_is_refreshed_once() -> None:
 
 
 async def test_a_session_that_ended_is_not_refreshed() -> None:
-    registry = Registry(make_store().sessions)
+    registry = Registry(make_store())
     facts = new_facts()
     await registry.open(facts)
     registry.forget(facts.id)
@@ -112,7 +112,7 @@ async def test_a_session_that_ended_is_not_refreshed() -> None:
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.sessions.registry._CACHED_SESSIONS", 3)
-    registry = Registry(make_store().sessions)
+    registry = Registry(make_store())
     all_facts = [new_facts() for _ in range(5)]
     for facts in all_facts:
         await registry.open(facts)

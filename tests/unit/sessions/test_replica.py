@@ -72,7 +72,7 @@ async def test_nobody_is_declared_dead_by_a_replica_that_has_just_been_through_a
 
 async def test_what_could_not_be_written_to_the_index_is_written_the_next_time() -> None:
     store = FaultyBackend(MemoryBackend())
-    registry = Registry(store.sessions)
+    registry = Registry(store)
     before, meanwhile = new_facts(), new_facts()
     await registry.open(before)
     store.fail("sessions.refresh")

@@ -4,12 +4,14 @@ from typing import Self
 
 from typing_extensions import override
 
+from holdfast.backends.envelope.broadcast_log import EnvelopeBroadcastLog
 from holdfast.backends.envelope.codec import Codec
 from holdfast.backends.envelope.event_log import EnvelopeEventLog
 from holdfast.backends.envelope.inbox import EnvelopeInbox
 from holdfast.backends.envelope.session_store import EnvelopeSessionStore
 from holdfast.sessions.protocols import (
     Backend,
+    BroadcastLog,
     Bus,
     EventLog,
     Inbox,
@@ -32,6 +34,7 @@ class EnvelopeBackend(Backend):
     def __init__(self, inner: Backend, codec: Codec) -> None:
         self.inner = inner
         self._log = EnvelopeEventLog(inner.log, codec)
+        self._broadcasts = EnvelopeBroadcastLog(inner.broadcasts, codec)
         self._sessions = EnvelopeSessionStore(inner.sessions, codec)
         self._inbox = EnvelopeInbox(inner.inbox, codec)
 
@@ -44,6 +47,11 @@ class EnvelopeBackend(Backend):
     @override
     def log(self) -> EventLog:
         return self._log
+
+    @property
+    @override
+    def broadcasts(self) -> BroadcastLog:
+        return self._broadcasts
 
     @property
     @override

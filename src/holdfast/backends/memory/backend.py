@@ -5,6 +5,7 @@ from typing import Self
 
 from typing_extensions import override
 
+from holdfast.backends.memory.broadcast_log import MemoryBroadcastLog
 from holdfast.backends.memory.bus import MemoryBus
 from holdfast.backends.memory.data import MemoryData
 from holdfast.backends.memory.event_log import MemoryEventLog
@@ -14,6 +15,7 @@ from holdfast.backends.memory.session_store import MemorySessionStore
 from holdfast.backends.memory.subscription_index import MemorySubscriptionIndex
 from holdfast.sessions.protocols import (
     Backend,
+    BroadcastLog,
     Bus,
     EventLog,
     Inbox,
@@ -40,6 +42,7 @@ class MemoryBackend(Backend):
         self.data = MemoryData() if data is None else data
         self._replica = ReplicaId(f"m{token_hex(8)}") if replica is None else replica
         self._log = MemoryEventLog(self.data, self._replica)
+        self._broadcasts = MemoryBroadcastLog(self.data)
         self._sessions = MemorySessionStore(self.data)
         self._inbox = MemoryInbox(self.data, self._replica)
         self._bus = MemoryBus(self.data)
@@ -55,6 +58,11 @@ class MemoryBackend(Backend):
     @override
     def log(self) -> EventLog:
         return self._log
+
+    @property
+    @override
+    def broadcasts(self) -> BroadcastLog:
+        return self._broadcasts
 
     @property
     @override

@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 
 from holdfast.backends.memory.session_log import SessionLog
 from holdfast.errors import ConfigurationError, SessionGone
-from holdfast.sessions.types import ReplicaId, SessionFacts, SessionId, Settings
+from holdfast.sessions.types import Event, ReplicaId, SessionFacts, SessionId, Settings
 
 __all__ = ["Holder", "Listeners", "MemoryData", "Session", "Waiting"]
 
@@ -103,6 +103,8 @@ class MemoryData:
         self.clock = clock
         self.watchers = Listeners[tuple[ReplicaId, Callable[[], None]]]()
         self.answer_listeners = Listeners[Callable[[SessionId | None, str | None], None]]()
+        self.broadcast_listeners = Listeners[Callable[[Event | None], None]]()
+        self.broadcasts: SessionLog | None = None
         self.subscribers = Listeners[Callable[[bytes], None]]()
         self.subscriptions: dict[SessionId, dict[str, float]] = {}
         self.subscribed: dict[str, dict[SessionId, float]] = {}
@@ -130,10 +132,20 @@ class MemoryData:
             for request_id, waiting in list(session.waiting.items()):
                 if waiting.offset is not None and waiting.offset > surviving:
                     del session.waiting[request_id]
+        if self.broadcasts is not None:
+            self.broadcasts.fail_over(keep)
         for _, wake in self.watchers.all():
             wake()
+        for heard in self.broadcast_listeners.all():
+            heard(None)
         for arrived in self.answer_listeners.all():
             arrived(None, None)
+
+    def broadcast_log(self) -> SessionLog:
+        """The log of what is said to all, created if there is none."""
+        if self.broadcasts is None:
+            self.broadcasts = SessionLog(max_events=self._max_events, max_bytes=self._max_bytes)
+        return self.broadcasts
 
     def add(self, facts: SessionFacts) -> None:
         """Create a session."""

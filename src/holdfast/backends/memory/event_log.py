@@ -86,9 +86,9 @@ class MemoryEventLog(EventLog):
         found.holder = Holder(self._replica, reader, now)
         displaced = (held.replica, held.reader) if held is not None else None
         if after is not None:
-            return Claim(after, displaced=displaced)
+            return Claim(after, displaced=displaced, first=first)
         if first:
-            return Claim(found.log.position(0))
+            return Claim(found.log.position(0), first=True)
         return Claim(found.log.top, _unanswered(found), displaced)
 
     def _announce(self, session: SessionId) -> None:

@@ -68,6 +68,14 @@ class SessionLog:
         """A place in the present life of the log."""
         return Position(self._epoch, offset)
 
+    def trimmed(self, stream: StreamId) -> int:
+        """The highest offset of a stream that was trimmed.
+
+        Raises:
+            StreamUnknown: there is no such stream.
+        """
+        return self._stream(stream).trimmed
+
     def open_stream(self, stream: StreamId, state: StreamState) -> Position:
         """Record a stream; one that is recorded stays as it is."""
         opened = self._streams.setdefault(stream, _Stream(state, opened_at=self._top))

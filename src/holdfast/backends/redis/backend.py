@@ -8,6 +8,7 @@ from typing import Final, Self
 from typing_extensions import override
 
 from holdfast.backends.redis.announcements import Announcements
+from holdfast.backends.redis.broadcast_log import RedisBroadcastLog
 from holdfast.backends.redis.bus import RedisBus
 from holdfast.backends.redis.client import Client
 from holdfast.backends.redis.event_log import RedisEventLog
@@ -64,6 +65,7 @@ class RedisBackend:
         self._inbox_channel = encode(keys.channel(self.replica))
         self._subscription = self._announcements.subscribed(self._inbox_channel, self._hints.receive)
         self.log: Final = RedisEventLog(self._client, self._hints, keys, self.replica, options)
+        self.broadcasts: Final = RedisBroadcastLog(self._client, self._announcements, keys, options)
         self.sessions: Final = RedisSessionStore(self._client, keys, self.replica)
         self.inbox: Final = RedisInbox(self._client, self._hints, keys, self.replica)
         self.bus: Final = RedisBus(self._client, self._announcements, keys)
@@ -117,3 +119,4 @@ class RedisBackend:
         except StoreError as exc:
             logger.warning("leases were not taken again, `renew` will do it: %s", exc)
         self._hints.everything()
+        self.broadcasts.everything()

@@ -178,14 +178,14 @@ class RedisEventLog(EventLog):
             return Claim(after or Position(rest[1].decode(), rest[2]), wait_seconds=rest[0] / 1000)
         if status != b"ok":
             raise _error(status, session)
-        epoch, offset, replica, holder, flat = rest
+        epoch, offset, replica, holder, flat, first = rest
         start = Position(decode(epoch), int(offset))
         unanswered = tuple(
             Event(STANDALONE, Position(start.epoch, flat[i]), flat[i + 1], flat[i + 2])
             for i in range(0, len(flat), 3)
         )
         displaced = (ReplicaId(replica.decode()), decode(holder)) if replica else None
-        return Claim(start, unanswered, displaced)
+        return Claim(start, unanswered, displaced, first=bool(first))
 
     async def recover(self) -> None:
         """After a reconnect: take the leases of all watched sessions again."""

@@ -14,9 +14,10 @@ Part of the versioned interface: two releases share a store. One session (all in
 | `{mcp:session:<sid>}:gone` | string | tombstone |
 
 Fields of meta: e epoch, i incarnation, o top, f fences, d damaged up to, c entries, b bytes, y t trimmer's
-place, w leases, k keys of writers of the standalone stream, g claim, n stream records, s:<stream> stream
-record; u owner, v protocol version, p client's params, l TTL in ms; sv settings version, sl log level, sn
-nonce. Their values are described in the scripts that write them.
+place, w leases, k keys of writers of the standalone stream, g and gf claim, n stream records, s:<stream>
+stream record; u owner, v protocol version, p client's params, l TTL in ms; sv settings version, sl log
+level, sn nonce; bt top of the broadcasts when it was opened. Their values are described in the scripts that
+write them.
 
 Elsewhere (each group in a slot of its own; rosters are a pair of sorted sets, see `_roster.lua`):
 
@@ -24,11 +25,13 @@ Elsewhere (each group in a slot of its own; rosters are a pair of sorted sets, s
 |---|---|---|
 | `{mcp:index}:sessions[:names]` | roster | all sessions |
 | `{mcp:index}:owner:<digest>[:names]` | roster | the sessions of one principal |
+| `{mcp:broadcast}:meta`, `:log` | hash, stream | what was said to all; see `_broadcast.lua` |
 | `{mcp:sub:<hash of uri>}[:names]` | roster | the sessions that subscribed to a resource |
 | `mcp:replica:<id>` | string | a replica lives |
 
 Channels: `mcp:replica:<id>:inbox` carries hints for one replica, `mcp:bus:<topic>` what was published to a
-topic. A hint is text, words separated by one space, the first is its version:
+topic, `mcp:broadcast` an announcement of each event for all: `1 <epoch> <offset> <payload>`, without its last
+word if the payload is big. A hint is text, words separated by one space, the first is its version:
 
     1 e <sid>           there is a new event in the session
     1 a <sid> <id>      an answer to the request <id> arrived
@@ -62,6 +65,13 @@ class SessionKeys(NamedTuple):
     inbox: str
     subs: str
     activity: str
+
+
+class BroadcastKeys(NamedTuple):
+    """The keys of the broadcast log, in the order in which the scripts know them."""
+
+    meta: str
+    log: str
 
 
 class Roster(NamedTuple):
@@ -103,6 +113,8 @@ class Keys:
         self._prefix = prefix
         self._cache: dict[str, SessionKeys] = {}
         self.sessions: Final = self._roster(f"{{{prefix}:index}}:sessions")
+        self.broadcasts: Final = BroadcastKeys(f"{{{prefix}:broadcast}}:meta", f"{{{prefix}:broadcast}}:log")
+        self.broadcast_channel: Final = encode(f"{prefix}:broadcast")
         self.channel_head: Final = f"{prefix}:replica:"
         self.channel_tail: Final = ":inbox"
 

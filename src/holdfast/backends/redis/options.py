@@ -29,6 +29,8 @@ class RedisOptions:
         max_streams: most stream records in one session.
         max_subscriptions: most resource subscriptions in one session.
         lease_seconds: how long a replica gets announcements of a session that it no longer renews.
+        inline_bytes: the payload of an event up to this size rides in its announcement.
+        broadcast_seconds: how long what was said to all sessions is kept while no replica runs.
         takeover_seconds: the standalone stream changes hands at most once in so many seconds.
     """
 
@@ -48,6 +50,8 @@ class RedisOptions:
     max_streams: int = 4_096
     max_subscriptions: int = 10_000
     lease_seconds: float = 90.0
+    inline_bytes: int = 4_096
+    broadcast_seconds: float = 7 * 86_400.0
     takeover_seconds: float = 1.0
 
     def __post_init__(self) -> None:

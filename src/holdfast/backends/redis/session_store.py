@@ -14,7 +14,16 @@ from holdfast.backends.redis.keys import Keys, Roster, activity, decode, encode
 from holdfast.backends.redis.rosters import Rosters
 from holdfast.errors import SessionExists, SessionGone, StoreError, StoreRefused, TooManySessions
 from holdfast.sessions.protocols import SessionStore
-from holdfast.sessions.types import Found, ReplicaId, SessionFacts, SessionId, Settings, shorten
+from holdfast.sessions.types import (
+    GENESIS,
+    Found,
+    Position,
+    ReplicaId,
+    SessionFacts,
+    SessionId,
+    Settings,
+    shorten,
+)
 
 __all__ = ["RedisSessionStore"]
 
@@ -50,6 +59,7 @@ class RedisSessionStore(SessionStore):
             facts.client,
             max(1, round(facts.ttl_seconds * 1000)),
             activity("session.opened", replica=self._replica, protocol_version=facts.protocol_version),
+            f"{facts.broadcast.epoch} {facts.broadcast.offset}",
         )
         keys = (*self._keys.session(facts.id), self._keys.tombstone(facts.id))
         try:
@@ -76,8 +86,10 @@ class RedisSessionStore(SessionStore):
         settings = _settings(reply)
         if not with_facts:
             return Found(settings)
+        version, client, ttl_ms, broadcast = reply[2:]
         return Found(
-            settings, SessionFacts(session, owner, reply[2].decode(), reply[3], int(reply[4]) / 1000)
+            settings,
+            SessionFacts(session, owner, version.decode(), client, int(ttl_ms) / 1000, _place(broadcast)),
         )
 
     @override
@@ -157,6 +169,13 @@ class RedisSessionStore(SessionStore):
 
 def _owner(owner: str | None) -> str:
     return "-" if owner is None else f"={owner}"
+
+
+def _place(text: bytes | None) -> Position:
+    if text is None:  # opened by a release that broadcast nothing
+        return GENESIS
+    epoch, offset = text.decode().split(" ")
+    return Position(epoch, int(offset))
 
 
 def _settings(reply: Sequence[Any]) -> Settings:

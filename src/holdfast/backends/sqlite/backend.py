@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from typing_extensions import override
 
+from holdfast.backends.sqlite.broadcast_log import SqliteBroadcastLog
 from holdfast.backends.sqlite.bus import SqliteBus
 from holdfast.backends.sqlite.database import Database
 from holdfast.backends.sqlite.engine import Engine
@@ -58,6 +59,7 @@ class SqliteBackend:
         self._engine = Engine(database, self.replica, options, clock)
         self._entered = False
         self.log: Final = SqliteEventLog(self._engine)
+        self.broadcasts: Final = SqliteBroadcastLog(self._engine)
         self.sessions: Final = SqliteSessionStore(self._engine)
         self.inbox: Final = SqliteInbox(self._engine)
         self.bus: Final = SqliteBus(self._engine)

@@ -28,9 +28,9 @@ def claim(tx: Transaction, session: SessionId, reader: bytes, after: Position | 
     )
     tx.touch(log)
     if after is not None:
-        return Claim(after, displaced=displaced)
+        return Claim(after, displaced=displaced, first=holder is None)
     if holder is None:
-        return Claim(Position(log.epoch, 0))
+        return Claim(Position(log.epoch, 0), first=True)
     return Claim(top, _unanswered(tx, log), displaced)
 
 

@@ -243,8 +243,8 @@ def _enter(
 
 def _state(
     snapshot: Snapshot, sessions: Sequence[str], replica: str
-) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Tops of sessions, and answers that are there for a replica."""
+) -> tuple[dict[str, int], list[tuple[str, str]], tuple[str, int]]:
+    """Tops of sessions, answers that are there for a replica, and the top of what is said to all."""
     tops: dict[str, int] = {}
     for session in sessions:
         row = snapshot.connection.execute(
@@ -257,4 +257,6 @@ def _state(
         "WHERE replica = ? AND answer IS NOT NULL",
         (replica,),
     )
-    return tops, [(session, decode(request)) for session, request in rows]
+    answered = [(session, decode(request)) for session, request in rows]
+    broadcast = snapshot.connection.execute("SELECT epoch, top FROM broadcast_head").fetchone()
+    return tops, answered, broadcast or ("", 0)

@@ -3,6 +3,7 @@
 import sqlite3
 from typing import Final
 
+from holdfast.backends.sqlite.broadcasting import purge_broadcasts
 from holdfast.backends.sqlite.transaction import Transaction
 
 __all__ = ["expired", "purge", "purge_others"]
@@ -37,6 +38,7 @@ def purge_others(tx: Transaction, most: int) -> int:
             f"(SELECT {key} FROM {table} WHERE expires_at <= ? LIMIT ?)",
             (tx.now, most),
         ).rowcount
+    purge_broadcasts(tx)
     removed += tx.execute("DELETE FROM replicas WHERE deadline <= ?", (tx.now,)).rowcount
     # The newest row stays: readers remember its number, which must not be used again.
     removed += tx.execute(

@@ -33,6 +33,8 @@ class SqliteOptions:
         max_streams: most streams recorded in one session.
         max_asked: most requests to the client that wait for their answer in one session.
         max_subscriptions: most resource subscriptions of one session.
+        inline_bytes: the payload of an event for all sessions up to this size rides in its announcement.
+        broadcast_seconds: how long what was said to all sessions is kept while no replica runs.
         takeover_seconds: the standalone stream changes hands at most once in so many seconds.
         heal_seconds: how often to look whether a hint was lost.
         tidy_seconds: how often the writer removes what has run out, gives space back, and makes what was
@@ -53,6 +55,8 @@ class SqliteOptions:
     max_streams: int = 4_096
     max_asked: int = 1_024
     max_subscriptions: int = 10_000
+    inline_bytes: int = 4_096
+    broadcast_seconds: float = 7 * 86_400.0
     takeover_seconds: float = 1.0
     heal_seconds: float = 2.0
     tidy_seconds: float = 5.0

@@ -15,7 +15,15 @@ from holdfast.backends.sqlite.text import check_session, decode, encode, is_sess
 from holdfast.backends.sqlite.transaction import Transaction
 from holdfast.errors import SessionExists, TooManySessions
 from holdfast.sessions.protocols import SessionStore
-from holdfast.sessions.types import STANDALONE, Found, SessionFacts, SessionId, Settings, shorten
+from holdfast.sessions.types import (
+    STANDALONE,
+    Found,
+    Position,
+    SessionFacts,
+    SessionId,
+    Settings,
+    shorten,
+)
 
 __all__ = ["SqliteSessionStore"]
 
@@ -96,8 +104,8 @@ def _open(tx: Transaction, facts: SessionFacts, limit: int | None) -> None:
     cache.next_session += 1
     cache.sessions += 1
     tx.execute(
-        "INSERT INTO sessions (no, id, owner, protocol_version, client, ttl_ms, expires_at, epoch, life) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO sessions (no, id, owner, protocol_version, client, ttl_ms, expires_at, epoch, life, "
+        "broadcast_epoch, broadcast_offset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             no,
             facts.id,
@@ -108,6 +116,8 @@ def _open(tx: Transaction, facts: SessionFacts, limit: int | None) -> None:
             now + ttl_ms * 17 // 16,
             token_hex(6),
             cache.life,
+            facts.broadcast.epoch,
+            facts.broadcast.offset,
         ),
     )
     tx.execute("INSERT INTO heads (no) VALUES (?)", (no,))
@@ -119,16 +129,19 @@ def _find(
 ) -> tuple[Found | None, bool]:
     """The session, and whether its expiry should be slid."""
     row = connection.execute(
-        "SELECT owner, settings_version, log_level, ttl_ms, expires_at, protocol_version, client "
+        "SELECT owner, settings_version, log_level, ttl_ms, expires_at, protocol_version, client, "
+        "broadcast_epoch, broadcast_offset "
         "FROM sessions WHERE id = ?",
         (session,),
     ).fetchone()
     if row is None:
         return None, False
-    owned_by, version, level, ttl_ms, expires_at, protocol, client = row
+    owned_by, version, level, ttl_ms, expires_at, protocol, client, *broadcast = row
     if expires_at <= now or owned_by != (None if owner is None else encode(owner)):
         return None, False
-    facts = SessionFacts(session, owner, protocol, client, ttl_ms / 1000) if with_facts else None
+    facts = None
+    if with_facts:
+        facts = SessionFacts(session, owner, protocol, client, ttl_ms / 1000, Position(*broadcast))
     settings = Settings(version, None if level is None else decode(level))
     return Found(settings, facts), expires_at - now < ttl_ms
 

@@ -37,6 +37,7 @@ What the suites settle where the protocols leave room:
 * A busy request stream leaves the standalone stream its newest few events.
 * Taking the standalone stream again with the same reader token displaces nobody and does not wait.
 * `Inbox.put` on a session that is gone is False.
+* A full broadcast log keeps at least 63/64 of its bound.
 * A session found by somebody else is untouched: its expiry does not slide.
 """
 
@@ -44,6 +45,7 @@ import pytest
 
 # Before the suites are imported: their assertions then explain themselves, as those in test files do.
 pytest.register_assert_rewrite(
+    f"{__name__}.broadcast_log",
     f"{__name__}.bus",
     f"{__name__}.event_log",
     f"{__name__}.event_log_claims",
@@ -57,6 +59,10 @@ pytest.register_assert_rewrite(
     f"{__name__}.subscription_index",
 )
 
+from holdfast.testing.conformance.broadcast_log import (  # noqa: E402
+    BroadcastLivesSuite,
+    BroadcastLogSuite,
+)
 from holdfast.testing.conformance.bus import BusSuite  # noqa: E402
 from holdfast.testing.conformance.event_log import EventLogSuite  # noqa: E402
 from holdfast.testing.conformance.event_log_claims import ClaimSuite  # noqa: E402
@@ -71,6 +77,8 @@ from holdfast.testing.conformance.subscription_index import SubscriptionIndexSui
 
 __all__ = [
     "ALL_SUITES",
+    "BroadcastLivesSuite",
+    "BroadcastLogSuite",
     "BusSuite",
     "ClaimSuite",
     "EventLogSuite",
@@ -91,6 +99,8 @@ ALL_SUITES: tuple[type, ...] = (
     WatchSuite,
     ClaimSuite,
     LivesSuite,
+    BroadcastLogSuite,
+    BroadcastLivesSuite,
     SessionStoreSuite,
     InboxSuite,
     BusSuite,

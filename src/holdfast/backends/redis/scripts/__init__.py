@@ -46,6 +46,9 @@ def _load(name: str) -> Script:
 
 
 APPEND: Final = _load("append")
+BROADCAST: Final = _load("broadcast")
+BROADCAST_READ: Final = _load("broadcast_read")
+BROADCAST_TOP: Final = _load("broadcast_top")
 CLAIM: Final = _load("claim")
 CLOSE: Final = _load("close")
 CONFIGURE: Final = _load("configure")

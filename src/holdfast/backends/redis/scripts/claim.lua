@@ -4,10 +4,10 @@
 -- ARGV: 3 nonce of this call   4 replica   5 reader   6 epoch and 7 offset of the client's position ("" = none)
 --       8 milliseconds between takeovers   9 activity record, without closing brace
 -- Returns {"gone"} | {"wait", milliseconds, epoch, top}
---       | {"ok", epoch, offset, displaced replica, displaced reader, unanswered}
+--       | {"ok", epoch, offset, displaced replica, displaced reader, unanswered, 1 if it is the session's first}
 --   unanswered = offset, previous, payload, ... of requests to the client before the start without an answer
 -- Invariants: g = nonce|takeover ms|epoch|offset|displaced replica|displaced reader|replica|reader of the last
--- claim, so that its repetition returns the same.
+-- claim, so that its repetition returns the same; gf = nonce of the session's first claim.
 
 local m = redis.call('HMGET', META, 'e', 'i', 'o', 'f', 'l', 'g')
 if not m[1] then return { 'gone' } end
@@ -39,6 +39,7 @@ else
   end
   redis.call('HSET', META, 'g', table.concat({ nonce, string.format('%.0f', takeover), start_epoch, start,
     dis_replica, dis_reader, replica, reader }, '|'))
+  if not m[6] then redis.call('HSET', META, 'gf', nonce) end
   note(ARGV[9])
 end
 
@@ -59,4 +60,5 @@ if ARGV[6] == '' then
     end
   end
 end
-return { 'ok', start_epoch, start, dis_replica, dis_reader, unanswered }
+local first = redis.call('HGET', META, 'gf') == nonce
+return { 'ok', start_epoch, start, dis_replica, dis_reader, unanswered, first and 1 or 0 }

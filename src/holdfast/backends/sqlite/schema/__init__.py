@@ -8,7 +8,7 @@ __all__ = ["APPLICATION_ID", "VERSION", "step"]
 APPLICATION_ID: Final = 0x486F6C64
 """`Hold`. In the file's header, so that a file of another program is not touched."""
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The newest version that this release knows; `PRAGMA user_version` of the file."""
 
 
