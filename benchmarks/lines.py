@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks import call
+from benchmarks import append, call, stored
 from benchmarks.line import Line
 
-LINES: Sequence[Line] = (call.LINE,)
+LINES: Sequence[Line] = (call.LINE, append.LINE, stored.LINE)
