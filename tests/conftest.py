@@ -8,6 +8,7 @@ import pytest
 
 from tests.mutants.summary import pytest_terminal_summary
 from tests.servers import FLAVOURS, Flavour, RunningServer, assert_every_key_expires, start_server
+from tests.topologies import ClusterSetup, SentinelSetup, start_cluster, start_sentinels
 
 __all__ = ["pytest_terminal_summary"]  # here, where the process that prints the summary finds it too
 
@@ -56,6 +57,36 @@ def redis_server(redis_flavour: Flavour, request: pytest.FixtureRequest) -> Iter
         assert_every_key_expires(server)
     finally:
         server.cli("FLUSHALL")
+
+
+@pytest.fixture(scope="session")
+def running_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSetup]:
+    """One set-up with Sentinel for the whole run. For a test, take `sentinels`."""
+    with start_sentinels("valkey", directory=tmp_path_factory.mktemp("sentinels")) as setup:
+        yield setup
+
+
+@pytest.fixture(scope="session")
+def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSetup]:
+    """One cluster for the whole run. For a test, take `cluster`."""
+    with start_cluster("redis", directory=tmp_path_factory.mktemp("cluster")) as setup:
+        yield setup
+
+
+@pytest.fixture
+def sentinels(running_sentinels: SentinelSetup) -> Iterator[SentinelSetup]:
+    """An empty master with a replica, and three sentinels: Valkey. What a test breaks is mended after it."""
+    yield running_sentinels
+    running_sentinels.heal()
+    running_sentinels.check_and_empty()
+
+
+@pytest.fixture
+def cluster(running_cluster: ClusterSetup) -> Iterator[ClusterSetup]:
+    """An empty cluster of three masters, each with a replica: Redis. What a test breaks is mended after it."""
+    yield running_cluster
+    running_cluster.heal()
+    running_cluster.check_and_empty()
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeAlias, cast
 
 import hiredis
+
+from tests.certificates import Certificates
 
 Argument: TypeAlias = str | bytes | int | float
 Reply: TypeAlias = "bytes | int | list[Reply] | None"
@@ -23,7 +24,11 @@ def pack(command: Sequence[Argument]) -> bytes:
 
 
 def exchange(
-    port: int, commands: Sequence[Sequence[Argument]], *, password: str | None = None, ca: Path | None = None
+    port: int,
+    commands: Sequence[Sequence[Argument]],
+    *,
+    password: str | None = None,
+    tls: Certificates | None = None,
 ) -> list[Reply | hiredis.ReplyError]:
     """Send commands over one new connection to this machine, and return a reply for each.
 
@@ -31,13 +36,13 @@ def exchange(
         port: Where the server listens.
         commands: Sent at once, answered in order.
         password: Sent first, if there is one.
-        ca: The authority to trust; None means no TLS.
+        tls: Whom to trust, and who we are if the server asks; None means no TLS.
 
     Raises:
         hiredis.ReplyError: the password was refused. Errors of `commands` are among the replies.
     """
     login: list[Sequence[Argument]] = [("AUTH", password)] if password else []
-    with _connect(port, ca) as connection:
+    with _connect(port, tls) as connection:
         connection.sendall(b"".join(map(pack, (*login, *commands))))
         replies = _receive(connection, len(login) + len(commands))
     if login and isinstance(replies[0], hiredis.ReplyError):
@@ -60,8 +65,10 @@ def _receive(connection: socket.socket, count: int) -> list[Reply | hiredis.Repl
     return replies
 
 
-def _connect(port: int, ca: Path | None) -> socket.socket:
+def _connect(port: int, tls: Certificates | None) -> socket.socket:
     plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
-    if ca is None:
+    if tls is None:
         return plain
-    return ssl.create_default_context(cafile=str(ca)).wrap_socket(plain, server_hostname="127.0.0.1")
+    context = ssl.create_default_context(cafile=str(tls.ca))
+    context.load_cert_chain(tls.certificate, tls.key)
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")

@@ -22,7 +22,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import hiredis
 
@@ -62,7 +62,13 @@ def free_port() -> int:
 
 @dataclass
 class RunningServer:
-    """One server process. Made by `start_server`, which also stops it."""
+    """One server process. Made by `start_server`, which also stops it.
+
+    Attributes:
+        ready: What INFO says when it can be used.
+    """
+
+    ready: ClassVar[bytes] = b"\nloading:0\r"
 
     flavour: Flavour
     directory: Path
@@ -170,14 +176,14 @@ class RunningServer:
 
     def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply | hiredis.ReplyError]:
         """Send commands over one connection and return a reply for each; errors are replies too."""
-        return exchange(self.port, commands, password=self.password, ca=self.ca_file)
+        return exchange(self.port, commands, password=self.password, tls=self.certificates)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             raise ServerDiedError(f"{self.flavour} on port {self.port} does not run")
         return self._process
 
-    def _spawn(self) -> None:
+    def _options(self) -> list[str]:
         options = ["--bind", "127.0.0.1", "--dir", str(self.directory), "--save", "", "--appendonly", "no"]
         options += ["--logfile", str(self.directory / "server.log")]
         if self.password:
@@ -189,9 +195,12 @@ class RunningServer:
             options += ["--tls-ca-cert-file", str(self.certificates.ca)]
             options += ["--tls-cert-file", str(self.certificates.certificate)]
             options += ["--tls-key-file", str(self.certificates.key)]
+        return [*options, *self.extra]
+
+    def _spawn(self) -> None:
         with (self.directory / "output.log").open("ab") as output:
             self._process = subprocess.Popen(
-                [self._program, *options, *self.extra], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [self._program, *self._options()], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         self.paused = False
 
@@ -204,7 +213,7 @@ class RunningServer:
             with contextlib.suppress(OSError):
                 # A stranger on our port would answer too: ask who it is.
                 (reply,) = self.pipeline([("INFO",)])
-                expected = (f"process_id:{self.pid}\r".encode(), b"\nloading:0\r")
+                expected = (f"process_id:{self.pid}\r".encode(), self.ready)
                 if isinstance(reply, bytes) and all(line in reply for line in expected):
                     return
             time.sleep(0.02)

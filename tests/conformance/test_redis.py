@@ -1,22 +1,9 @@
 """The Redis backend keeps every promise, on Valkey and on Redis. Failovers: backends/redis/test_lives.py."""
 
 import pytest
-from typing_extensions import override
 
-from holdfast.backends.redis import RedisBackend, RedisOptions
-from holdfast.sessions.protocols import Backend
 from holdfast.testing import conformance
-
-
-class RedisStore(conformance.StoreUnderTest):
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    @override
-    def replica(self) -> Backend:
-        return RedisBackend(
-            self.url, options=RedisOptions(max_events=self.max_events, max_bytes=self.max_bytes)
-        )
+from tests.conformance.redis_store import RedisStore
 
 
 @pytest.fixture

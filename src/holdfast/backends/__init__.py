@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ __all__ = ["open_store", "sqlite_file"]
 logger = logging.getLogger("holdfast")
 
 _NAMED_MEMORY: "dict[str, MemoryData]" = {}
-_REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
+_REDIS = re.compile(r"(redis|valkey)\S*|unix", re.IGNORECASE)
 
 
 def open_store(url: str | None = None, *, name: str = "holdfast") -> Backend:
@@ -26,8 +27,9 @@ def open_store(url: str | None = None, *, name: str = "holdfast") -> Backend:
     Args:
         url: `memory://` (this process only, shared within it by NAME in `memory://NAME`),
             `sqlite:///abs/file.db`, `sqlite://rel.db` (this machine), `sqlite://` (a file in the user's
-            state folder), `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://`. Default:
-            `HOLDFAST_STORE`, then `REDIS_URL`, then memory.
+            state folder), `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://`, `unix://`, and with
+            several hosts `redis-sentinel://`, `redis-cluster://` and the like. Default: `HOLDFAST_STORE`,
+            then `REDIS_URL`, then memory.
         name: what the file of `sqlite://` is named after, e.g. the server.
 
     Raises:
@@ -39,11 +41,11 @@ def open_store(url: str | None = None, *, name: str = "holdfast") -> Backend:
         return _open_memory(url)
     if scheme == "sqlite" and separator:
         return _open_sqlite(url, name)
-    if scheme in _REDIS_SCHEMES and separator:
+    if separator and _REDIS.fullmatch(scheme):
         return _open_redis(url)
     raise ConfigurationError(
         f"{setting}: no store has the scheme {scheme[:20]!r}, expected memory://, sqlite://, "
-        "redis://, rediss://, valkey:// or valkeys://"
+        "redis://, rediss://, valkey://, valkeys://, unix://, redis-sentinel://, redis-cluster://"
     )
 
 

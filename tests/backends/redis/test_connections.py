@@ -282,7 +282,7 @@ async def test_leaving_ends_every_task_and_connection(redis_server: RunningServe
     before = asyncio.all_tasks()
     async with connect() as a:
         await new_session(a)
-        assert len(asyncio.all_tasks()) == len(before) + 2
+        assert len(asyncio.all_tasks()) == len(before) + 3  # data, announcements, probe
     assert asyncio.all_tasks() == before
     with anyio.fail_after(5):
         while b"holdfast" in cast("bytes", redis_server.cli("CLIENT", "LIST")):

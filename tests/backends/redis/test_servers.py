@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from typing import cast
 
@@ -11,21 +10,17 @@ import anyio
 import pytest
 
 from holdfast.backends.redis import RedisBackend, RedisOptions, link
+from holdfast.backends.redis.location import Endpoint
 from holdfast.backends.redis.scripts import ALL
-from holdfast.backends.redis.url import Endpoint
 from holdfast.errors import ConfigurationError, SessionExists, StoreRefused, StoreUnavailable
-from holdfast.sessions.protocols import Backend
 from holdfast.sessions.types import STANDALONE, AppendKey, SessionId
 from holdfast.testing.conformance.harness import (
-    Heard,
     new_facts,
     new_session,
-    new_stream,
-    read_all,
-    start_of,
     top_of,
 )
 from tests.backends.redis.conftest import Connect
+from tests.backends.redis.everything import everything
 from tests.servers import Flavour, RunningServer, free_port, start_server
 
 pytestmark = pytest.mark.anyio
@@ -41,61 +36,6 @@ PERMISSIONS = (
 def locked() -> Iterator[RunningServer]:
     with start_server("redis", tls=True, password="secret") as server:
         yield server
-
-
-async def everything(a: Backend, b: Backend) -> None:
-    """Use each method once."""
-    facts = new_facts(owner="alice")
-    session = facts.id
-    await a.sessions.open(facts, limit=10)
-    assert await b.sessions.find(session, owner="alice", with_facts=True)
-    await b.sessions.configure(session, log_level="info")
-    await a.sessions.refresh([facts])
-    assert await b.sessions.count() == 1
-    assert list(await b.sessions.list(owner="alice")) == [session]
-    woken, arrived, heard = Heard(), Heard(), Heard()
-    async with b.log.watch(session, woken), a.inbox.listen(arrived), b.bus.subscribe("topic", heard):
-        stream = await new_stream(a, session)
-        await a.log.append(session, stream, b"?", key=AppendKey("w", 1), expects="q")
-        await woken.once()
-        assert await b.inbox.put(session, "q", b"!")
-        await arrived.told(session, "q")
-        assert await a.inbox.take(session, "q") == b"!"
-        await a.inbox.expect(session, "r")
-        await a.inbox.withdraw(session, "r")
-        await a.log.append(session, stream, b".", final=True)
-        assert len(await read_all(b, session, stream, after=await start_of(a, session))) == 2
-        await a.bus.publish("topic", b"hello")
-        await heard.told(b"hello")
-        assert (await a.log.claim(session, "reader", after=None)).wait_seconds == 0
-        await a.log.renew([session])
-    await a.subscriptions.add(session, "r:1", ttl_seconds=60)
-    await a.subscriptions.refresh(session, ttl_seconds=60)
-    assert [list(page) async for page in b.subscriptions.sessions("r:1")] == [[session]]
-    assert list(await b.subscriptions.uris(session)) == ["r:1"]
-    await a.subscriptions.remove(session, "r:1")
-    await a.subscriptions.drop(session)
-    await a.replicas.beat(6)
-    assert await b.replicas.alive(a.replica)
-    await a.replicas.retire()
-    assert await b.sessions.close(session)
-
-
-async def test_tls_with_a_password(locked: RunningServer) -> None:
-    url = f"{locked.url}?ssl_ca_certs={locked.ca_file}"
-    async with (
-        RedisBackend(url) as a,
-        RedisBackend(url.replace("redis", "valkey", 1)[:6] + "s" + url[6:]) as b,
-    ):
-        await everything(a, b)
-
-
-async def test_a_certificate_that_nobody_trusts_is_refused_at_once(locked: RunningServer) -> None:
-    began = time.monotonic()
-    with pytest.raises(StoreRefused, match="not trusted"):
-        async with RedisBackend(locked.url):
-            pass
-    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize(
@@ -247,7 +187,10 @@ async def test_all_keys_of_a_script_are_declared_and_in_one_slot(redis_flavour: 
         with anyio.fail_after(10):
             while b"cluster_state:ok" not in cast("bytes", server.cli("CLUSTER", "INFO")):
                 await anyio.lowlevel.checkpoint()
-        async with RedisBackend(server.url) as a, RedisBackend(server.url) as b:
+        async with (
+            RedisBackend(f"redis-cluster://127.0.0.1:{server.port}") as a,
+            RedisBackend(f"redis-cluster://127.0.0.1:{server.port}") as b,
+        ):
             await everything(a, b)
 
 

@@ -10,8 +10,8 @@ import hiredis
 from holdfast.backends.redis.connection import ConnectionLost
 from holdfast.backends.redis.line import Line
 from holdfast.backends.redis.link import Link, open_link
+from holdfast.backends.redis.location import Endpoint
 from holdfast.backends.redis.options import RedisOptions
-from holdfast.backends.redis.url import Endpoint
 from holdfast.errors import StoreError, StoreRefused, StoreUnavailable
 
 __all__ = ["Announcements"]
@@ -25,20 +25,25 @@ class Announcements:
     """Who listens to which channel, and the one connection that carries them all.
 
     Args:
-        endpoint: the server.
+        locate: where to listen; asked with each connect.
         options: bounds.
         name: what the server calls the connection.
         restored: called after each connect, when everything is subscribed: messages may have been missed.
     """
 
     def __init__(
-        self, endpoint: Endpoint, options: RedisOptions, *, name: str, restored: Callable[[], Awaitable[None]]
+        self,
+        locate: Callable[[], Awaitable[Endpoint]],
+        options: RedisOptions,
+        *,
+        name: str,
+        restored: Callable[[], Awaitable[None]],
     ) -> None:
         self._options = options
         self._listeners: dict[bytes, list[Callable[[bytes], None]]] = {}
 
         async def connect() -> Link:
-            link = await open_link(endpoint, options, name=name, scripts=(), on_push=self._deliver)
+            link = await open_link(await locate(), options, name=name, scripts=(), on_push=self._deliver)
             try:
                 await self._subscribe(link, list(self._listeners))
             except BaseException:
@@ -55,6 +60,16 @@ class Announcements:
     async def close(self) -> None:
         """Hang up."""
         await self._line.close()
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where we listen at present."""
+        link = self._line.link
+        return None if link is None else link.endpoint
+
+    def reconnect(self, reason: str) -> None:
+        """Give up the present connection for a new one, maybe elsewhere."""
+        self._line.reconnect(reason)
 
     async def listening(self) -> None:
         """Return when the connection is up and every channel is subscribed; raises `StoreUnavailable`."""

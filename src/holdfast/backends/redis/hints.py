@@ -20,12 +20,17 @@ _PARTS_OF_ANSWER = 4
 
 
 class Hints:
-    """Who in this process wants to be woken. The text of hints is described in `keys.py`."""
+    """Who in this process wants to be woken. The text of hints is described in `keys.py`.
+
+    Attributes:
+        probed: called with each probe, which is a hint of this process to itself.
+    """
 
     def __init__(self, announcements: Announcements) -> None:
         self._announcements = announcements
         self._wakes: dict[str, list[Wake]] = {}
         self._arrived: list[Arrived] = []
+        self.probed: Callable[[bytes], None] | None = None
 
     async def listening(self) -> None:
         """Return when hints really arrive; raises `StoreUnavailable`."""
@@ -71,6 +76,9 @@ class Hints:
             self._wake(parts[2].decode())
         elif len(parts) == _PARTS_OF_ANSWER and parts[:2] == [b"1", b"a"]:
             self._arrive(SessionId(parts[2].decode()), decode(parts[3]))
+        elif parts[:2] == [b"1", b"p"]:
+            if self.probed is not None:
+                self.probed(hint)
         else:
             self.everything()  # a newer release sent it
 

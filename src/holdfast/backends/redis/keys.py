@@ -27,7 +27,7 @@ Elsewhere (each group in a slot of its own; rosters are a pair of sorted sets, s
 | `{mcp:index}:owner:<digest>[:names]` | roster | the sessions of one principal |
 | `{mcp:broadcast}:meta`, `:log` | hash, stream | what was said to all; see `_broadcast.lua` |
 | `{mcp:sub:<hash of uri>}[:names]` | roster | the sessions that subscribed to a resource |
-| `mcp:replica:<id>` | string | a replica lives |
+| `{mcp:replicas}:<id>` | string | a replica lives. All in one slot: whoever can beat can see who does not |
 
 Channels: `mcp:replica:<id>:inbox` carries hints for one replica, `mcp:bus:<topic>` what was published to a
 topic, `mcp:broadcast` an announcement of each event for all: `1 <epoch> <offset> <payload>`, without its last
@@ -35,6 +35,7 @@ word if the payload is big. A hint is text, words separated by one space, the fi
 
     1 e <sid>           there is a new event in the session
     1 a <sid> <id>      an answer to the request <id> arrived
+    1 p <number>        this replica to itself: announcements arrive
 
 More words may follow later (an inline payload); a reader takes a hint that it does not understand for "look
 at everything". A bus message is `1 ` and what was published.
@@ -164,7 +165,7 @@ class Keys:
 
     def replica(self, replica: ReplicaId) -> str:
         """Whether a replica lives."""
-        return f"{self._prefix}:replica:{quote_word(replica)}"
+        return f"{{{self._prefix}:replicas}}:{quote_word(replica)}"
 
     def channel(self, replica: ReplicaId) -> str:
         """Where hints for a replica go."""

@@ -13,11 +13,15 @@ from holdfast.backends.redis.link import Link
 from holdfast.backends.redis.options import RedisOptions
 from holdfast.errors import StoreError, StoreRefused, StoreUnavailable
 
-__all__ = ["Line"]
+__all__ = ["Line", "LineClosed"]
 
 logger = logging.getLogger("holdfast.backends.redis")
 
 _CLOSE_SECONDS: Final = 2.0
+
+
+class LineClosed(StoreUnavailable):
+    """The line was closed: somebody else may serve now what it served."""
 
 
 class Line:
@@ -28,6 +32,9 @@ class Line:
         options: pauses and bounds.
         connect: makes a link that is ready to be used.
         restored: called after the first and every later connect.
+
+    Attributes:
+        closed: it was closed.
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class Line:
         self._failure: StoreError | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
-        self._closed = False
+        self.closed = False
 
     @property
     def link(self) -> Link | None:
@@ -54,29 +61,38 @@ class Line:
         return link if link is not None and link.connection.open else None
 
     async def open(self) -> None:
-        """Connect, trying for `start_wait` seconds.
+        """Connect, trying for `start_wait` seconds. Close it also if that failed.
 
         Raises:
             StoreUnavailable: it did not succeed in time.
             StoreRefused: the server will not have us.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._options.start_wait
-        pause = self._options.backoff_min
-        while True:
-            try:
-                self._link = await self._connect()
-                break
-            except StoreUnavailable:
-                if loop.time() + pause >= deadline:
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, self._options.backoff_max)
+        self.start()
+        try:
+            await self.ready(self._options.start_wait)
+        except StoreUnavailable as exc:
+            raise self._failure or exc from exc
+
+    def start(self) -> None:
+        """Begin to connect, and never stop trying until it is closed."""
         self._task = asyncio.create_task(self._keep(), name=f"holdfast redis {self._name}")
 
-    async def close(self) -> None:
-        """End the task and the connection. Whoever waits for the line gets `StoreUnavailable`."""
-        self._closed = True
+    def reconnect(self, reason: str) -> None:
+        """Give the present connection up, if there is one."""
+        if self._link is not None:
+            self._link.connection.abort(reason)
+
+    async def close(self, *, linger: float = 0.0) -> None:
+        """End the task and the connection. Whoever waits for the line gets `LineClosed`.
+
+        Commands under way have `linger` seconds to be answered.
+        """
+        self.closed = True
+        self._tell()
+        link = self.link
+        if linger and link is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(link.connection.send("PING"), linger)
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -87,14 +103,12 @@ class Line:
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await self._link.connection.lost.wait()
             self._link = None
-        self._failure = StoreUnavailable("the backend was closed")
-        self._tell()
 
     async def ready(self, wait_seconds: float) -> Link:
         """The link, when it is up and has room for a command.
 
         Raises:
-            StoreUnavailable: that was not so within `wait_seconds`.
+            StoreUnavailable: that was not so within `wait_seconds`. `LineClosed`: it will not be so again.
             StoreRefused: the last attempt to connect was refused.
         """
         loop = asyncio.get_running_loop()
@@ -103,7 +117,7 @@ class Line:
             link = self.link
             if link is not None and link.connection.has_room:
                 return link
-            if self._closed or isinstance(self._failure, StoreRefused):
+            if self.closed or isinstance(self._failure, StoreRefused):
                 self._fail(wait_seconds)
             if loop.time() >= deadline:
                 if link is not None:
@@ -112,8 +126,8 @@ class Line:
             await self._wait(link, deadline)
 
     def _fail(self, wait_seconds: float) -> None:
-        if self._closed:
-            raise StoreUnavailable("the backend is not open")
+        if self.closed:
+            raise LineClosed("the backend is not open")
         if isinstance(self._failure, StoreRefused):
             raise StoreRefused(str(self._failure)) from self._failure
         raise StoreUnavailable(f"no connection within {wait_seconds:g} s: {self._failure}") from self._failure
@@ -152,21 +166,21 @@ class Line:
             self._link = None
 
     async def _reconnect(self) -> None:
-        pause = self._options.backoff_min
+        pause = 0.0 if self._failure is None else self._options.backoff_min
         while self._link is None:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             try:
                 self._link = await self._connect()
             except StoreError as exc:
                 if str(exc) != str(self._failure):
-                    logger.warning("redis %s: cannot reconnect: %s", self._name, exc)
+                    logger.warning("redis %s: cannot connect: %s", self._name, exc)
                 self._failure = exc
                 if isinstance(exc, StoreRefused):
                     self._tell()
             except Exception as exc:  # the border of the task: nobody else would reconnect
-                logger.exception("redis %s: cannot reconnect", self._name)
-                self._failure = StoreUnavailable(f"cannot reconnect: {exc!r}")
-            pause = min(pause * 2, self._options.backoff_max)
+                logger.exception("redis %s: cannot connect", self._name)
+                self._failure = StoreUnavailable(f"cannot connect: {exc!r}")
+            pause = min(max(pause * 2, self._options.backoff_min), self._options.backoff_max)
         self._failure = None
         logger.info("redis %s: connected", self._name)
         self._tell()

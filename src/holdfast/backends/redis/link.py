@@ -10,9 +10,9 @@ from typing import Any, Final
 import hiredis
 
 from holdfast.backends.redis.connection import Argument, Connection, ConnectionLost
+from holdfast.backends.redis.location import Endpoint
 from holdfast.backends.redis.options import RedisOptions
 from holdfast.backends.redis.scripts import Script
-from holdfast.backends.redis.url import Endpoint
 from holdfast.errors import StoreError, StoreRefused, StoreUnavailable
 
 __all__ = [
@@ -29,6 +29,12 @@ logger = logging.getLogger("holdfast.backends.redis")
 
 UNKNOWN_INCARNATION: Final = b"?"
 _OLDEST: Final = (6, 2)
+_IS: Final = {"standalone": "a server by itself", "sentinel": "a Sentinel", "cluster": "a node of a cluster"}
+_WRITE: Final = {
+    "standalone": "redis://host:port is right",
+    "sentinel": "redis-sentinel://host:port/service is right",
+    "cluster": "redis-cluster://host:port is right",
+}
 # The server is there and will do it soon, or another one will.
 _PASSING: Final = frozenset(
     {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "READONLY", "TRYAGAIN", "UNBLOCKED"}
@@ -52,14 +58,16 @@ class Link:
     """A connection after its handshake.
 
     Attributes:
+        endpoint: the server at the other end.
         connection: the wire.
         incarnation: the life of the master at the other end.
         channels: what is subscribed on it.
     """
 
-    __slots__ = ("_loading", "channels", "connection", "incarnation")
+    __slots__ = ("_loading", "channels", "connection", "endpoint", "incarnation")
 
-    def __init__(self, connection: Connection, incarnation: bytes) -> None:
+    def __init__(self, endpoint: Endpoint, connection: Connection, incarnation: bytes) -> None:
+        self.endpoint: Final = endpoint
         self.connection: Final = connection
         self.incarnation: Final = incarnation
         self.channels: Final[set[bytes]] = set()
@@ -93,7 +101,7 @@ async def open_link(
         StoreUnavailable: not reachable, not in time, or not ready yet.
         StoreRefused: it answered, and it will not do.
     """
-    timeout = endpoint.connect_timeout or options.connect_timeout
+    timeout = options.connect_timeout
     connection: Connection | None = None
     try:
         async with asyncio.timeout(timeout):
@@ -106,6 +114,8 @@ async def open_link(
             raise StoreUnavailable(f"{endpoint} did not answer within {timeout:g} s") from exc
         if isinstance(exc, ssl.SSLCertVerificationError):
             raise StoreRefused(f"the certificate of {endpoint} is not trusted: {exc.verify_message}") from exc
+        if isinstance(exc, ssl.SSLError):
+            raise StoreRefused(f"no TLS with {endpoint}, is that port without TLS? ({exc.reason})") from exc
         if isinstance(exc, OSError | UnicodeError):
             raise StoreUnavailable(f"cannot connect to {endpoint}: {exc}") from exc
         raise
@@ -124,7 +134,10 @@ async def _connect(
         )
 
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(build, endpoint.host, endpoint.port, ssl=endpoint.tls)
+    if endpoint.path is not None:
+        _, connection = await loop.create_unix_connection(build, endpoint.path)
+    else:
+        _, connection = await loop.create_connection(build, endpoint.host, endpoint.port, ssl=endpoint.tls)
     return connection
 
 
@@ -137,6 +150,8 @@ async def _shake_hands(
     hello += ["SETNAME", name]
     greeting = _checked(await connection.send(*hello), endpoint, "HELLO 3")
     check_server(greeting, endpoint)
+    if endpoint.mode == "sentinel":
+        return Link(endpoint, connection, UNKNOWN_INCARNATION)
     replies = [("INFO server", connection.send("INFO", "server"))]
     if endpoint.db:
         replies.append((f"SELECT {endpoint.db}", connection.send("SELECT", endpoint.db)))
@@ -146,13 +161,14 @@ async def _shake_hands(
     info, *others = [(what, await reply) for what, reply in replies]
     for what, reply in others:
         _checked(reply, endpoint, what)
-    return Link(connection, _incarnation(info[1], endpoint))
+    return Link(endpoint, connection, _incarnation(info[1], endpoint))
 
 
 def _checked(reply: Any, endpoint: Endpoint, what: str) -> Any:
     """The reply, or the error that it is."""
     if isinstance(reply, ConnectionLost):
-        raise StoreUnavailable(f"{endpoint} hung up during the handshake: {reply}")
+        why = "" if endpoint.tls or endpoint.path else "; if it wants TLS, the scheme is rediss"
+        raise StoreUnavailable(f"{endpoint} hung up during the handshake: {reply}{why}")
     if isinstance(reply, hiredis.ReplyError):
         raise _refusal(reply, endpoint, what)
     return reply
@@ -164,9 +180,12 @@ def _refusal(reply: Exception, endpoint: Endpoint, what: str) -> StoreError:
     code = error_code(reply)
     if what.startswith("HELLO") and code in {"ERR", "NOPROTO"}:
         return StoreRefused(f"{endpoint} does not know HELLO 3 ({reply}); Redis >= 6.2 or Valkey is needed")
+    sentinel = endpoint.mode == "sentinel"
     hints = {
-        "NOAUTH": "it wants a password: write it into the URL as redis://:password@host",
-        "WRONGPASS": "user or password in the URL is wrong",
+        "NOAUTH": "it wants a password: write it into the URL as "
+        + ("?sentinel_password=password" if sentinel else "redis://:password@host"),
+        "WRONGPASS": ("sentinel_username or sentinel_password" if sentinel else "user or password")
+        + " in the URL is wrong",
         "NOPERM": "the ACL user lacks a permission",
     }
     hint = f" ({hints[code]})" if code in hints else ""
@@ -179,9 +198,12 @@ def check_server(greeting: Mapping[bytes, Any], endpoint: Endpoint) -> None:
     server = greeting[b"server"].decode()
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST:
         raise StoreRefused(f"{endpoint} is {server} {version}; Redis >= 6.2 or Valkey is needed")
-    if greeting[b"mode"] == b"sentinel":
-        raise StoreRefused(f"{endpoint} is a Sentinel; give the URL of the master")
-    if greeting[b"role"] != b"master":
+    mode = greeting[b"mode"].decode()
+    if mode != endpoint.mode and mode in _IS:  # what others call themselves says nothing
+        raise StoreRefused(
+            f"{endpoint} is {_IS[mode]}, and the URL says {_IS[endpoint.mode]}: {_WRITE[mode]}"
+        )
+    if endpoint.mode == "standalone" and greeting[b"role"] != b"master":
         raise StoreUnavailable(f"{endpoint} is a {greeting[b'role'].decode()}, not a master")
 
 

@@ -20,6 +20,7 @@ class RedisOptions:
         max_unsent_bytes: bytes on their way to the server; further commands wait.
         ping_seconds: how often each connection is probed.
         silence_seconds: no byte for so long while an answer is due: the connection is given up.
+        probe_seconds: how often it is checked that announcements arrive, and how long they may take.
         backoff_min: first pause between attempts to reconnect.
         backoff_max: longest pause between attempts to reconnect.
         max_events: most events in the log of one session, over all its streams. A full log holds at least
@@ -42,6 +43,7 @@ class RedisOptions:
     max_unsent_bytes: int = 16 * 1024 * 1024
     ping_seconds: float = 2.0
     silence_seconds: float = 5.0
+    probe_seconds: float = 5.0
     backoff_min: float = 0.02
     backoff_max: float = 1.0
     max_events: int = 1_024

@@ -1,134 +1,194 @@
-"""URLs of Redis and Valkey servers: text in, a checked `Endpoint` out. Passwords stay out of messages."""
+"""URLs of Redis and Valkey: text in, a checked `Location` out. Passwords stay out of messages."""
 
+import re
 import ssl
-from dataclasses import dataclass, field
 from typing import Final, NoReturn
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
-from typing_extensions import override
-
+from holdfast.backends.redis.location import DEFAULT_PORTS, Endpoint, Location, Mode
+from holdfast.backends.redis.tls import TLS_OPTIONS, make_context
 from holdfast.errors import ConfigurationError
 
-__all__ = ["Endpoint", "parse_url"]
+__all__ = ["parse_url"]
 
-SCHEMES: Final = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
-_TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_OPTIONS: Final = (*_TLS_FILES, "ssl_check_hostname", "connect_timeout")
-_BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_DEFAULT_PORT: Final = 6379
+_SCHEME: Final = re.compile(r"(redis|valkey)(s?)(?:[-+](sentinel|cluster|unix))?|(unix)")
+_SCHEMES: Final = (
+    "redis://, valkey://, with TLS rediss://, valkeys://, each also with -sentinel or -cluster, unix://"
+)
+_HOST: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^][:@/\s]*))(?::(\d{1,5}))?")
+_SERVICE: Final = re.compile(r"[\w.-]+", re.ASCII)
+_WORD: Final = re.compile(r"[!-~]+")  # what CLIENT SETNAME takes
+_LAST_PORT: Final = 65535
+_OF_ALL: Final = ("connect_timeout", "timeout", "client_name", "prefix")
+_OF_SENTINEL: Final = ("sentinel_username", "sentinel_password", "sentinel_tls")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where one server is, and who we are to it.
+def parse_url(url: str) -> Location:
+    """The store that `url` names.
 
-    Attributes:
-        host: name or address.
-        port: TCP port.
-        db: number of the database.
-        username: ACL user; None for the default one.
-        password: None without authentication.
-        tls: what TLS needs, None for plain TCP.
-        connect_timeout: seconds for connection and handshake, None for the option's.
+    * `redis://[user:password@]host[:port][/db]`, with TLS `rediss://`
+    * `redis-sentinel://[user:password@]host[:port],host[:port],../service[/db]`: the hosts are sentinels,
+      user and password those of the servers; the sentinels' are the options `sentinel_username` and
+      `sentinel_password`
+    * `redis-cluster://[user:password@]host[:port],host[:port],..`: some nodes of the cluster
+    * `unix://[user:password@]/path/of/socket[?db=..]`
+
+    `valkey` may stand for `redis`, and `+` for `-`. Options: `connect_timeout`, `timeout` (seconds),
+    `client_name`, `prefix`; with TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_keyfile_password`,
+    `ssl_check_hostname`; with Sentinel also `sentinel_tls=false` for sentinels without TLS.
+
+    Raises:
+        ConfigurationError: something in it is wrong.
     """
-
-    host: str
-    port: int = _DEFAULT_PORT
-    db: int = 0
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: ssl.SSLContext | None = None
-    connect_timeout: float | None = None
-
-    @override
-    def __str__(self) -> str:
-        """For messages: no user, no password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}/{self.db}"
+    mode, secure, unix = _scheme(url)
+    rest, _, query_text = url.partition("://")[2].partition("?")
+    if "#" in url:
+        _wrong("a fragment", "#..", "none; # in a password is written %23")
+    userinfo, has_user, place = rest.rpartition("@")
+    if "@" in query_text or "/" in userinfo or "@" in userinfo:
+        _wrong(
+            "user or password",
+            "(not repeated)",
+            "@, / and ? in them as %40, %2F and %3F, and all before the host",
+        )
+    authority, slash, path = place.partition("/")
+    username, _, password = userinfo.partition(":") if has_user else ("", "", "")
+    query = _query(query_text, mode, secure=secure, unix=unix)
+    tls = make_context(query) if secure else None
+    service, db = _path(path, mode, unix=unix)
+    server = Endpoint(
+        path=f"/{unquote(path)}" if unix else None,
+        mode="cluster" if mode == "cluster" else "standalone",
+        db=_db(query.get("db", "")) if unix else db,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        tls=tls,
+    )
+    if unix and (authority or not slash or not path):
+        _wrong("the path of the socket", "(not absolute)", "unix:///path/of/socket")
+    seeds = (server,) if unix else tuple(_hosts(authority, mode, _seed(server, mode, query)))
+    return Location(
+        seeds=seeds,
+        server=server if mode == "sentinel" else seeds[0],
+        service=service,
+        prefix=query.get("prefix"),
+        client_name=_client_name(query.get("client_name")),
+        connect_timeout=_seconds("connect_timeout", query),
+        timeout=_seconds("timeout", query),
+    )
 
 
 def _wrong(what: str, given: object, allowed: str) -> NoReturn:
     raise ConfigurationError(f"store URL: {what} is {given!r}; allowed: {allowed}")
 
 
-def parse_url(url: str) -> Endpoint:
-    """The endpoint that `url` names.
-
-    `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://` (TLS), then
-    `[user:password@]host[:port][/db][?ssl_ca_certs=..&ssl_certfile=..&ssl_keyfile=..&ssl_check_hostname=..`
-    `&connect_timeout=..]`.
-
-    Raises:
-        ConfigurationError: something in it is wrong.
-    """
+def _scheme(url: str) -> tuple[Mode, bool, bool]:
+    """What it leads to, whether with TLS, whether to a Unix socket."""
     scheme, separator, _ = url.partition("://")
-    if not separator or scheme.lower() not in SCHEMES:
+    match = _SCHEME.fullmatch(scheme.lower())
+    if not separator or match is None:
         # Without a scheme the text may begin with a password: it is not repeated.
-        _wrong("the scheme", scheme if separator else "(missing)", ", ".join(f"{s}://" for s in SCHEMES))
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        _wrong("the host or port", "(not valid)", "host, host:port, [IPv6]:port, with a port up to 65535")
-    query = _query(parts)
-    tls = SCHEMES[scheme.lower()]
-    if not tls and (given := [name for name in query if name.startswith("ssl_")]):
-        _wrong("a TLS option of a scheme without TLS", given[0], "it with rediss:// or valkeys://")
-    return Endpoint(
-        host=_host(parts),
-        port=_DEFAULT_PORT if port is None else port,
-        db=_db(parts.path),
-        username=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password else None,
-        tls=_tls(query) if tls else None,
-        connect_timeout=_seconds(query["connect_timeout"]) if "connect_timeout" in query else None,
+        _wrong("the scheme", scheme[:20] if separator and "@" not in scheme else "(missing)", _SCHEMES)
+    _, secure, topology, unix = match.groups()
+    if secure and topology == "unix":
+        _wrong("the scheme", scheme, "unix:// (there is no TLS on a Unix socket)")
+    mode: Mode = "standalone"
+    if topology in {"sentinel", "cluster"}:
+        mode = "sentinel" if topology == "sentinel" else "cluster"
+    return mode, bool(secure), bool(unix) or topology == "unix"
+
+
+def _query(text: str, mode: Mode, *, secure: bool, unix: bool) -> dict[str, str]:
+    allowed = (
+        *_OF_ALL,
+        *(TLS_OPTIONS if secure else ()),
+        *(_OF_SENTINEL if mode == "sentinel" else ()),
+        *(("db",) if unix else ()),
     )
+    query: dict[str, str] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True):
+        if name.startswith("ssl") and not secure:
+            _wrong("a TLS option of a scheme without TLS", name, "it with rediss:// or valkeys://")
+        if name == "ssl_cert_reqs" and value != "required":
+            _wrong(name, value, "required (whom to trust is said with ssl_ca_certs)")
+        if name in query:
+            _wrong("an option", name, "each once")
+        if name != "ssl_cert_reqs":
+            if name not in allowed:
+                _wrong("an option", name, ", ".join(allowed))
+            query[name] = value
+    return query
 
 
-def _host(parts: SplitResult) -> str:
-    host = parts.hostname or "localhost"
-    if "," in host:
-        _wrong("the host", host, "one host (Sentinel and Cluster are not supported yet)")
-    return unquote(host)
+def _path(path: str, mode: Mode, *, unix: bool) -> tuple[str | None, int]:
+    """Service and database."""
+    if unix:
+        return None, 0
+    if mode == "sentinel":
+        service, _, number = path.partition("/")
+        if not _SERVICE.fullmatch(service):
+            _wrong(
+                "the service",
+                service,
+                "/service[/db] after the sentinels, with letters, digits, '.', '_', '-'",
+            )
+        return service, _db(number)
+    db = _db(path)
+    if mode == "cluster" and db:
+        _wrong("the database", path, "0: a cluster has no other")
+    return None, db
 
 
-def _db(path: str) -> int:
-    text = path.removeprefix("/")
+def _db(text: str) -> int:
     if text and not (text.isascii() and text.isdigit() and len(text) < 10):  # noqa: PLR2004 - fits any server
         _wrong("the database", text, "a number such as /0")
     return int(text or 0)
 
 
-def _query(parts: SplitResult) -> dict[str, str]:
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for name in query:
-        if name not in _OPTIONS:
-            _wrong("an option", name, ", ".join(_OPTIONS))
-    return query
+def _seed(server: Endpoint, mode: Mode, query: dict[str, str]) -> Endpoint:
+    """What all hosts in the URL have in common."""
+    if mode != "sentinel":
+        return server
+    with_tls = query.get("sentinel_tls", "true" if server.tls else "false").lower()
+    if with_tls not in {"true", "false"} or (with_tls == "true" and server.tls is None):
+        _wrong("sentinel_tls", with_tls, "false, and only with rediss-sentinel:// or valkeys-sentinel://")
+    tls: ssl.SSLContext | None = server.tls if with_tls == "true" else None
+    return Endpoint(
+        mode="sentinel",
+        username=query.get("sentinel_username") or None,
+        password=query.get("sentinel_password") or None,
+        tls=tls,
+    )
 
 
-def _seconds(text: str) -> float:
+def _hosts(authority: str, mode: Mode, seed: Endpoint) -> list[Endpoint]:
+    texts = authority.split(",")
+    if mode == "standalone" and len(texts) > 1:
+        _wrong("the host", "a list", "one host, or redis-sentinel://.. or redis-cluster://..")
+    found: list[Endpoint] = []
+    for text in texts:
+        match = _HOST.fullmatch(text)
+        port = int(match[3]) if match and match[3] else DEFAULT_PORTS[mode]
+        if match is None or port > _LAST_PORT or not (text or len(texts) == 1):
+            _wrong("the host or port", "(not valid)", "host, host:port, [IPv6]:port, with a port up to 65535")
+        found.append(seed.at(unquote(match[1] or match[2] or "").lower() or "localhost", port))
+    return found
+
+
+def _client_name(text: str | None) -> str | None:
+    if text is not None and not _WORD.fullmatch(text):
+        _wrong("client_name", text, "visible ASCII without spaces")
+    return text
+
+
+def _seconds(name: str, query: dict[str, str]) -> float | None:
+    text = query.get(name)
+    if text is None:
+        return None
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        _wrong("connect_timeout", text, "seconds above 0")
+        _wrong(name, text, "seconds above 0")
     return seconds
-
-
-def _tls(query: dict[str, str]) -> ssl.SSLContext:
-    check = query.get("ssl_check_hostname", "true").lower()
-    if check not in _BOOLEANS:
-        _wrong("ssl_check_hostname", check, "true, false")
-    if "ssl_keyfile" in query and "ssl_certfile" not in query:
-        _wrong("ssl_keyfile", query["ssl_keyfile"], "it together with ssl_certfile")
-    try:
-        context = ssl.create_default_context(cafile=query.get("ssl_ca_certs"))
-        if "ssl_certfile" in query:
-            context.load_cert_chain(query["ssl_certfile"], query.get("ssl_keyfile"))
-    except OSError as exc:  # ssl.SSLError is one
-        given = {name: query[name] for name in _TLS_FILES if name in query}
-        raise ConfigurationError(f"store URL: cannot load the TLS files {given!r}: {exc}") from exc
-    context.check_hostname = _BOOLEANS[check]
-    return context

@@ -1,0 +1,18 @@
+"""Redis and Valkey as the suites see them, wherever they run."""
+
+from typing_extensions import override
+
+from holdfast.backends.redis import RedisBackend, RedisOptions
+from holdfast.sessions.protocols import Backend
+from holdfast.testing import conformance
+
+
+class RedisStore(conformance.StoreUnderTest):
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @override
+    def replica(self) -> Backend:
+        return RedisBackend(
+            self.url, options=RedisOptions(max_events=self.max_events, max_bytes=self.max_bytes)
+        )
