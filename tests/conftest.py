@@ -75,7 +75,7 @@ def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
 
 @pytest.fixture
 def sentinels(running_sentinels: SentinelSetup) -> Iterator[SentinelSetup]:
-    """An empty master with a replica, and three sentinels: Valkey. What a test breaks is mended after it."""
+    """An empty Valkey master with a replica, and three sentinels. What a test breaks is mended after it."""
     yield running_sentinels
     running_sentinels.heal()
     running_sentinels.check_and_empty()
@@ -83,7 +83,7 @@ def sentinels(running_sentinels: SentinelSetup) -> Iterator[SentinelSetup]:
 
 @pytest.fixture
 def cluster(running_cluster: ClusterSetup) -> Iterator[ClusterSetup]:
-    """An empty cluster of three masters, each with a replica: Redis. What a test breaks is mended after it."""
+    """An empty Redis cluster of three masters, each with a replica. What a test breaks is mended after it."""
     yield running_cluster
     running_cluster.heal()
     running_cluster.check_and_empty()

@@ -109,8 +109,8 @@ class SentinelSetup(_Setup):
             if sentinel.alive and not sentinel.paused:
                 _, port = cast("list[bytes]", sentinel.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE))
                 ports.append(int(port))
-        port = max(set(ports), key=ports.count)
-        return next(server for server in self.servers if server.port == port)
+        chosen = max(set(ports), key=ports.count)
+        return next(server for server in self.servers if server.port == chosen)
 
     def heal(self) -> None:
         """Everybody is up, the sentinels agree, and the replicas are in step with the master."""

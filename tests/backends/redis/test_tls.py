@@ -38,7 +38,7 @@ def url(locked: RunningServer) -> str:
 
 
 async def enter(url: str) -> None:
-    async with RedisBackend(url, options=RedisOptions(start_wait=0.5)):
+    async with RedisBackend(url, options=RedisOptions(start_wait=0.5, connect_timeout=1)):
         pass
 
 
@@ -69,7 +69,7 @@ async def test_a_certificate_for_another_host_is_refused(url: str) -> None:
 
 
 async def test_a_port_without_tls_is_refused(valkey: RunningServer) -> None:
-    with pytest.raises(StoreRefused, match="no TLS"):
+    with pytest.raises((StoreRefused, StoreUnavailable), match="without TLS"):
         await enter(f"rediss://127.0.0.1:{valkey.port}")
 
 
@@ -80,10 +80,10 @@ async def test_a_port_with_tls_gets_no_password_in_the_clear_and_the_scheme_is_n
         await enter(f"redis://127.0.0.1:{locked.port}")
 
 
-@pytest.mark.parametrize("start", [start_sentinels, start_cluster], ids=["sentinels", "cluster"])
-async def test_every_server_of_a_topology_is_reached_with_tls(start: object, tmp_path: Path) -> None:
-    """All their ports are closed to clients without it, also those that the servers name themselves."""
-    assert callable(start)
+@pytest.mark.parametrize("kind", ["sentinels", "cluster"])
+async def test_every_server_of_a_topology_is_reached_with_tls(kind: str, tmp_path: Path) -> None:
+    """None of their ports talks without it, also those that the servers name themselves."""
+    start = start_sentinels if kind == "sentinels" else start_cluster
     with start("redis", tls=True, password="secret") as setup:
         async with RedisBackend(setup.url) as a, RedisBackend(setup.url) as b:
             await everything(a, b)
@@ -97,7 +97,7 @@ async def test_every_server_of_a_topology_is_reached_with_tls(start: object, tmp
 
 async def test_sentinels_without_tls_have_to_be_asked_for() -> None:
     with start_sentinels("redis", tls=True, plain_sentinels=True) as setup:
-        with pytest.raises(StoreRefused, match="no TLS"):
+        with pytest.raises((StoreRefused, StoreUnavailable), match="without TLS"):
             await enter(setup.url.replace("&sentinel_tls=false", ""))
         async with RedisBackend(setup.url) as a, RedisBackend(setup.url) as b:
             await everything(a, b)

@@ -18,6 +18,7 @@ __all__ = ["Line", "LineClosed"]
 logger = logging.getLogger("holdfast.backends.redis")
 
 _CLOSE_SECONDS: Final = 2.0
+_MARGIN_SECONDS: Final = 0.1
 
 
 class LineClosed(StoreUnavailable):
@@ -60,8 +61,13 @@ class Line:
         link = self._link
         return link if link is not None and link.connection.open else None
 
+    @property
+    def failure(self) -> StoreError | None:
+        """Why it is not up."""
+        return self._failure
+
     async def open(self) -> None:
-        """Connect, trying for `start_wait` seconds. Close it also if that failed.
+        """Connect, trying for `start_wait` seconds, but once at least. Close it also if that failed.
 
         Raises:
             StoreUnavailable: it did not succeed in time.
@@ -69,7 +75,10 @@ class Line:
         """
         self.start()
         try:
-            await self.ready(self._options.start_wait)
+            # Finding out where, and connecting: each has its own bound.
+            await self.ready(
+                max(self._options.start_wait, 2 * self._options.connect_timeout + _MARGIN_SECONDS)
+            )
         except StoreUnavailable as exc:
             raise self._failure or exc from exc
 

@@ -111,11 +111,12 @@ async def open_link(
         if connection is not None:
             connection.abort("the handshake failed")
         if isinstance(exc, TimeoutError):
-            raise StoreUnavailable(f"{endpoint} did not answer within {timeout:g} s") from exc
+            why = "; is that port without TLS?" if endpoint.tls else ""
+            raise StoreUnavailable(f"{endpoint} did not answer within {timeout:g} s{why}") from exc
         if isinstance(exc, ssl.SSLCertVerificationError):
             raise StoreRefused(f"the certificate of {endpoint} is not trusted: {exc.verify_message}") from exc
         if isinstance(exc, ssl.SSLError):
-            raise StoreRefused(f"no TLS with {endpoint}, is that port without TLS? ({exc.reason})") from exc
+            raise StoreRefused(f"{endpoint} refused TLS, is that port without TLS? ({exc.reason})") from exc
         if isinstance(exc, OSError | UnicodeError):
             raise StoreUnavailable(f"cannot connect to {endpoint}: {exc}") from exc
         raise

@@ -102,7 +102,11 @@ class Sentinels:
     async def _ask(self) -> _Answer:
         seconds = self._options.connect_timeout
         questions: list[Coroutine[Any, Any, _Answer]] = [self._ask_one(line, seconds) for line in self._lines]
-        return max(await ask_all(questions, seconds=seconds))
+        try:
+            return max(await ask_all(questions, seconds=seconds))
+        except StoreUnavailable as exc:
+            reasons = [str(line.failure) for line in self._lines if line.failure is not None]
+            raise StoreUnavailable(f"no sentinel answers: {'; '.join(reasons) or exc}") from exc
 
     async def _ask_one(self, line: Line, seconds: float) -> _Answer:
         service = self._location.service or ""
