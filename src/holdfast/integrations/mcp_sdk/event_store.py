@@ -188,7 +188,7 @@ class EventStore(SdkEventStore):
         if session is None or backend is None:
             return None
         try:
-            stream, cursor = decode_event_id(last_event_id)
+            stream, cursor, _broadcast = decode_event_id(last_event_id)
             with anyio.fail_after(self._timeout_seconds):
                 for known in list(session.streams.values()):
                     if known.id == stream:
