@@ -53,6 +53,9 @@ class TestSubscriptionIndex(conformance.SubscriptionIndexSuite): ...
 class TestReplicaDirectory(conformance.ReplicaDirectorySuite): ...
 
 
+class TestTransfer(conformance.TransferSuite): ...
+
+
 class TestNothingStaysBehind:
     """Beyond the protocols: a process may run for months."""
 

@@ -15,6 +15,7 @@ from holdfast.backends.memory.replicas import MemoryReplicaDirectory
 from holdfast.backends.memory.session_log import SessionLog
 from holdfast.backends.memory.session_store import MemorySessionStore
 from holdfast.backends.memory.subscription_index import MemorySubscriptionIndex
+from holdfast.backends.memory.transfer import MemoryTransfer
 from holdfast.backends.memory.trim_order import TrimOrder
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.types import SessionFacts
@@ -106,3 +107,5 @@ class _BackendWithPart(MemoryBackend):
             self._subscriptions = part(data)
         elif issubclass(part, MemoryReplicaDirectory):
             self._replicas = part(data, self.replica)
+        elif issubclass(part, MemoryTransfer):
+            self._transfer = part(data)

@@ -16,11 +16,21 @@ from tests.mutants import (
     inbox,
     others,
     session_store,
+    transfer,
 )
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.mutants.run import failing_tests
 
-FILES = (broadcast_log, event_log, event_log_claims, event_log_trimming, inbox, others, session_store)
+FILES = (
+    broadcast_log,
+    event_log,
+    event_log_claims,
+    event_log_trimming,
+    inbox,
+    others,
+    session_store,
+    transfer,
+)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

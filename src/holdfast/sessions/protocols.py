@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Se
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, Self
 
+from holdfast.sessions.image import SessionImage
 from holdfast.sessions.types import (
     AppendKey,
     AskOptions,
@@ -47,6 +48,7 @@ __all__ = [
     "ReplicaDirectory",
     "SessionStore",
     "SubscriptionIndex",
+    "Transfer",
 ]
 
 
@@ -335,6 +337,29 @@ class ReplicaDirectory(Protocol):
         ...
 
 
+class Transfer(Protocol):
+    """Whole sessions out of a store, and into another one. For operators who move; no request needs it."""
+
+    async def dump(self, session: SessionId) -> SessionImage | None:
+        """The session as it is in this instant, None if it is not there. Its expiry does not slide."""
+        ...
+
+    async def restore(self, image: SessionImage, *, over: SessionImage | None = None) -> None:
+        """Create a session as it was elsewhere, so that positions in its log stay good: one atomic step.
+
+        Its time to live begins anew. Subscriptions are not part of it; see `SubscriptionIndex`.
+
+        Args:
+            image: what `dump` returned, perhaps that of another backend.
+            over: replace the session that is there, if its `state` is that of this image.
+
+        Raises:
+            SessionExists: the id is in use (with `over`: what is there has changed since), or was deleted.
+                Nothing was changed.
+        """
+        ...
+
+
 class Backend(Protocol):
     """A store as one replica sees it. An async context manager; it closes only what it opened."""
 
@@ -376,6 +401,11 @@ class Backend(Protocol):
     @property
     def replicas(self) -> ReplicaDirectory:
         """Who lives."""
+        ...
+
+    @property
+    def transfer(self) -> Transfer:
+        """The way out, to another store."""
         ...
 
     async def __aenter__(self) -> Self:

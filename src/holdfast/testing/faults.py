@@ -23,6 +23,7 @@ from holdfast.sessions.protocols import (
     ReplicaDirectory,
     SessionStore,
     SubscriptionIndex,
+    Transfer,
 )
 from holdfast.sessions.types import ReplicaId
 
@@ -56,6 +57,7 @@ class FaultyBackend(Backend):
         self._bus = cast("Bus", _Part(self, "bus", inner.bus))
         self._subscriptions = cast("SubscriptionIndex", _Part(self, "subscriptions", inner.subscriptions))
         self._replicas = cast("ReplicaDirectory", _Part(self, "replicas", inner.replicas))
+        self._transfer = cast("Transfer", _Part(self, "transfer", inner.transfer))
 
     def fail(
         self,
@@ -136,6 +138,11 @@ class FaultyBackend(Backend):
     @override
     def replicas(self) -> ReplicaDirectory:
         return self._replicas
+
+    @property
+    @override
+    def transfer(self) -> Transfer:
+        return self._transfer
 
     @override
     async def __aenter__(self) -> Self:

@@ -18,6 +18,7 @@ from holdfast.sessions.protocols import (
     ReplicaDirectory,
     SessionStore,
     SubscriptionIndex,
+    Transfer,
 )
 from holdfast.sessions.types import ReplicaId
 
@@ -77,6 +78,12 @@ class EnvelopeBackend(Backend):
     @override
     def replicas(self) -> ReplicaDirectory:
         return self.inner.replicas
+
+    @property
+    @override
+    def transfer(self) -> Transfer:
+        """Moves what is stored as it is stored: what was encrypted stays so on its way."""
+        return self.inner.transfer
 
     @override
     async def __aenter__(self) -> Self:

@@ -13,6 +13,7 @@ from holdfast.backends.memory.inbox import MemoryInbox
 from holdfast.backends.memory.replicas import MemoryReplicaDirectory
 from holdfast.backends.memory.session_store import MemorySessionStore
 from holdfast.backends.memory.subscription_index import MemorySubscriptionIndex
+from holdfast.backends.memory.transfer import MemoryTransfer
 from holdfast.sessions.protocols import (
     Backend,
     BroadcastLog,
@@ -22,6 +23,7 @@ from holdfast.sessions.protocols import (
     ReplicaDirectory,
     SessionStore,
     SubscriptionIndex,
+    Transfer,
 )
 from holdfast.sessions.types import ReplicaId
 
@@ -48,6 +50,7 @@ class MemoryBackend(Backend):
         self._bus = MemoryBus(self.data)
         self._subscriptions = MemorySubscriptionIndex(self.data)
         self._replicas = MemoryReplicaDirectory(self.data, self._replica)
+        self._transfer = MemoryTransfer(self.data)
 
     @property
     @override
@@ -88,6 +91,11 @@ class MemoryBackend(Backend):
     @override
     def replicas(self) -> ReplicaDirectory:
         return self._replicas
+
+    @property
+    @override
+    def transfer(self) -> Transfer:
+        return self._transfer
 
     @override
     async def __aenter__(self) -> Self:

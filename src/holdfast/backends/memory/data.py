@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 
 from holdfast.backends.memory.session_log import SessionLog
 from holdfast.errors import ConfigurationError, SessionGone
+from holdfast.sessions.image import SessionImage
 from holdfast.sessions.types import Event, ReplicaId, SessionFacts, SessionId, Settings
 
 __all__ = ["Holder", "Listeners", "MemoryData", "Session", "Waiting"]
@@ -155,6 +156,17 @@ class MemoryData:
         heappush(self._deadlines, (deadline, facts.id))
         insort(self._ids, facts.id)
         insort(self._ids_by_owner[facts.owner], facts.id)
+
+    def restore(self, image: SessionImage) -> Session:
+        """Create a session with the log in an image."""
+        self.add(image.facts)
+        session = self._sessions[image.facts.id]
+        session.log = SessionLog.of(image, max_events=self._max_events, max_bytes=self._max_bytes)
+        return session
+
+    def forget(self, session: Session) -> None:
+        """Remove a session; its id is free."""
+        self._remove(session)
 
     def get(self, session: SessionId) -> Session | None:
         """The session if it lives."""

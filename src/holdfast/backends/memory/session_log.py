@@ -5,10 +5,11 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from secrets import token_hex
-from typing import Final
+from typing import Final, Self
 
 from holdfast.backends.memory.trim_order import Entry, TrimOrder
 from holdfast.errors import PositionLost, StreamClosed, StreamUnknown
+from holdfast.sessions.image import SessionImage, StreamImage
 from holdfast.sessions.types import (
     STANDALONE,
     AppendKey,
@@ -58,6 +59,51 @@ class SessionLog:
         self._entries: dict[int, Entry] = {}
         self._trim_order = TrimOrder(max_events=max_events, max_bytes=max_bytes)
         self._fences: deque[tuple[str, int]] = deque(maxlen=FENCES_REMEMBERED)
+
+    @classmethod
+    def of(cls, image: SessionImage, *, max_events: int, max_bytes: int) -> Self:
+        """The log in an image."""
+        log = cls(max_events=max_events, max_bytes=max_bytes)
+        log._epoch, log._top = image.epoch, image.top
+        log._fences.extend(reversed(image.fences))
+        log._streams = {
+            each.name: _Stream(each.state, each.opened_at, last=each.trimmed, trimmed=each.trimmed)
+            for each in image.streams
+        }
+        waited_for = {asked.offset for asked in image.asked}
+        for event in image.events:
+            stream, offset = log._streams[event.stream], event.position.offset
+            precious = event.final or offset in waited_for
+            entry = Entry(offset, event.stream, event.previous, event.payload, event.final, precious)
+            stream.last = offset
+            stream.entries.append(entry)
+            log._entries[offset] = entry
+            log._trim_order.add(entry)
+        log._trim()
+        return log
+
+    @property
+    def epoch(self) -> str:
+        """The present life of the log."""
+        return self._epoch
+
+    @property
+    def fences(self) -> tuple[tuple[str, int], ...]:
+        """Earlier epochs with what survived of each, newest first."""
+        return tuple(reversed(self._fences))
+
+    @property
+    def streams(self) -> tuple[StreamImage, ...]:
+        """What is recorded of all streams, by name."""
+        return tuple(
+            StreamImage(name, stream.state, stream.opened_at, stream.trimmed)
+            for name, stream in sorted(self._streams.items())
+        )
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All that are kept, oldest first."""
+        return tuple(self._event(self._entries[offset]) for offset in sorted(self._entries))
 
     @property
     def top(self) -> Position:

@@ -24,6 +24,7 @@ from holdfast.backends.redis.session_store import RedisSessionStore
 from holdfast.backends.redis.single import SingleTopology
 from holdfast.backends.redis.subscription_index import RedisSubscriptionIndex
 from holdfast.backends.redis.topology import Topology
+from holdfast.backends.redis.transfer import RedisTransfer
 from holdfast.backends.redis.url import parse_url
 from holdfast.errors import ConfigurationError, StoreError
 from holdfast.sessions.types import ReplicaId
@@ -79,6 +80,7 @@ class RedisBackend:
         self.bus: Final = RedisBus(self._client, self._announcements, keys)
         self.subscriptions: Final = RedisSubscriptionIndex(self._client, keys, options)
         self.replicas: Final = RedisReplicaDirectory(self._client, keys, self.replica)
+        self.transfer: Final = RedisTransfer(self._client, keys)
 
     @property
     def _name(self) -> str:

@@ -16,8 +16,8 @@ Part of the versioned interface: two releases share a store. One session (all in
 Fields of meta: e epoch, i incarnation, o top, f fences, d damaged up to, c entries, b bytes, y t trimmer's
 place, w leases, k keys of writers of the standalone stream, g and gf claim, n stream records, s:<stream>
 stream record; u owner, v protocol version, p client's params, l TTL in ms; sv settings version, sl log
-level, sn nonce; bt top of the broadcasts when it was opened. Their values are described in the scripts that
-write them.
+level, sn nonce; bt top of the broadcasts when it was opened; rn nonce of the last restoration. Their values
+are described in the scripts that write them.
 
 Elsewhere (each group in a slot of its own; rosters are a pair of sorted sets, see `_roster.lua`):
 

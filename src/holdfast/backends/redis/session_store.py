@@ -25,7 +25,7 @@ from holdfast.sessions.types import (
     shorten,
 )
 
-__all__ = ["RedisSessionStore"]
+__all__ = ["RedisSessionStore", "place_in"]
 
 logger = logging.getLogger("holdfast.backends.redis")
 
@@ -89,7 +89,7 @@ class RedisSessionStore(SessionStore):
         version, client, ttl_ms, broadcast = reply[2:]
         return Found(
             settings,
-            SessionFacts(session, owner, version.decode(), client, int(ttl_ms) / 1000, _place(broadcast)),
+            SessionFacts(session, owner, version.decode(), client, int(ttl_ms) / 1000, place_in(broadcast)),
         )
 
     @override
@@ -171,7 +171,8 @@ def _owner(owner: str | None) -> str:
     return "-" if owner is None else f"={owner}"
 
 
-def _place(text: bytes | None) -> Position:
+def place_in(text: bytes | None) -> Position:
+    """The place in the broadcast log that stands in meta."""
     if text is None:  # opened by a release that broadcast nothing
         return GENESIS
     epoch, offset = text.decode().split(" ")

@@ -20,6 +20,7 @@ from holdfast.backends.sqlite.replicas import SqliteReplicaDirectory
 from holdfast.backends.sqlite.session_store import SqliteSessionStore
 from holdfast.backends.sqlite.subscription_index import SqliteSubscriptionIndex
 from holdfast.backends.sqlite.text import check_replica
+from holdfast.backends.sqlite.transfer import SqliteTransfer
 from holdfast.sessions.types import ReplicaId
 
 __all__ = ["SqliteBackend"]
@@ -65,6 +66,7 @@ class SqliteBackend:
         self.bus: Final = SqliteBus(self._engine)
         self.subscriptions: Final = SqliteSubscriptionIndex(self._engine)
         self.replicas: Final = SqliteReplicaDirectory(self._engine)
+        self.transfer: Final = SqliteTransfer(self._engine)
 
     @property
     def wakeups(self) -> int:

@@ -57,6 +57,7 @@ pytest.register_assert_rewrite(
     f"{__name__}.replicas",
     f"{__name__}.session_store",
     f"{__name__}.subscription_index",
+    f"{__name__}.transfer",
 )
 
 from holdfast.testing.conformance.broadcast_log import (  # noqa: E402
@@ -74,6 +75,7 @@ from holdfast.testing.conformance.inbox import InboxSuite  # noqa: E402
 from holdfast.testing.conformance.replicas import ReplicaDirectorySuite  # noqa: E402
 from holdfast.testing.conformance.session_store import SessionStoreSuite  # noqa: E402
 from holdfast.testing.conformance.subscription_index import SubscriptionIndexSuite  # noqa: E402
+from holdfast.testing.conformance.transfer import TransferSuite  # noqa: E402
 
 __all__ = [
     "ALL_SUITES",
@@ -89,6 +91,7 @@ __all__ = [
     "SessionStoreSuite",
     "StoreUnderTest",
     "SubscriptionIndexSuite",
+    "TransferSuite",
     "TrimmingSuite",
     "WatchSuite",
 ]
@@ -106,4 +109,5 @@ ALL_SUITES: tuple[type, ...] = (
     BusSuite,
     SubscriptionIndexSuite,
     ReplicaDirectorySuite,
+    TransferSuite,
 )
