@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 import anyio
 from typing_extensions import override
@@ -27,6 +28,8 @@ from holdfast.sessions.types import (
 )
 from holdfast.testing.conformance import EventLogSuite, LivesSuite, WatchSuite
 from tests.mutants.catalogue import must_fail
+
+Heard: TypeAlias = Callable[[Event | None], None]
 
 # --- appending ---------------------------------------------------------------------------------------------
 
@@ -309,9 +312,9 @@ class WatchBeginsLater(MemoryEventLog):
 
     @override
     @asynccontextmanager
-    async def _watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
+    async def _watch(self, session: SessionId, heard: Heard) -> AsyncGenerator[Position]:
         async def listen() -> None:
-            with self._data.watchers.added(session, (self._replica, wake)):
+            with self._data.watchers.added(session, (self._replica, heard)):
                 await anyio.sleep_forever()
 
         top = self._data.live(session).log.top
@@ -326,10 +329,10 @@ class WakesOnlyItself(MemoryEventLog):
     """Only the replica that wrote is woken."""
 
     @override
-    def _announce(self, session: SessionId) -> None:
+    def _announce(self, session: SessionId, event: Event) -> None:
         for replica, wake in self._data.watchers.of(session):
             if replica == self._replica:
-                wake()
+                wake(event)
 
 
 @must_fail(WatchSuite)
@@ -337,9 +340,9 @@ class WakesTheWriterToo(MemoryEventLog):
     """Each append wakes its own replica."""
 
     @override
-    def _announce(self, session: SessionId) -> None:
+    def _announce(self, session: SessionId, event: Event) -> None:
         for _, wake in self._data.watchers.of(session):
-            wake()
+            wake(event)
 
 
 @must_fail(WatchSuite)
@@ -347,10 +350,10 @@ class WakesEverybody(MemoryEventLog):
     """An append wakes the readers of all sessions."""
 
     @override
-    def _announce(self, session: SessionId) -> None:
+    def _announce(self, session: SessionId, event: Event) -> None:
         for replica, wake in self._data.watchers.all():
             if replica != self._replica:
-                wake()
+                wake(event)
 
 
 @must_fail(WatchSuite)
@@ -358,9 +361,36 @@ class WakesOneOfSeveral(MemoryEventLog):
     """Of several watchers the first is woken."""
 
     @override
-    def _announce(self, session: SessionId) -> None:
+    def _announce(self, session: SessionId, event: Event) -> None:
         for _, wake in [one for one in self._data.watchers.of(session) if one[0] != self._replica][:1]:
-            wake()
+            wake(event)
+
+
+@must_fail(WatchSuite)
+class AnnouncesWhatWasBefore(MemoryEventLog):
+    """An announced event claims that nothing came before it in its stream."""
+
+    @override
+    def _announce(self, session: SessionId, event: Event) -> None:
+        super()._announce(session, replace(event, previous=0))
+
+
+@must_fail(WatchSuite)
+class AnnouncesOnTheWrongStream(MemoryEventLog):
+    """An announced event is one of the standalone stream."""
+
+    @override
+    def _announce(self, session: SessionId, event: Event) -> None:
+        super()._announce(session, replace(event, stream=STANDALONE))
+
+
+@must_fail(WatchSuite)
+class AnnouncesNoEnd(MemoryEventLog):
+    """An announced event is never the last one."""
+
+    @override
+    def _announce(self, session: SessionId, event: Event) -> None:
+        super()._announce(session, replace(event, final=False))
 
 
 @must_fail(WatchSuite)
@@ -369,8 +399,8 @@ class LeavingEndsNothing(MemoryEventLog):
 
     @override
     @asynccontextmanager
-    async def _watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
-        self._data.watchers._by_key[session].append((self._replica, wake))
+    async def _watch(self, session: SessionId, heard: Heard) -> AsyncGenerator[Position]:
+        self._data.watchers._by_key[session].append((self._replica, heard))
         yield self._data.live(session).log.top
 
 
@@ -380,9 +410,9 @@ class LeavingEndsAll(MemoryEventLog):
 
     @override
     @asynccontextmanager
-    async def _watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
+    async def _watch(self, session: SessionId, heard: Heard) -> AsyncGenerator[Position]:
         top = self._data.live(session).log.top
-        self._data.watchers._by_key[session].append((self._replica, wake))
+        self._data.watchers._by_key[session].append((self._replica, heard))
         yield top
         self._data.watchers._by_key.pop(session, None)
 
@@ -393,9 +423,9 @@ class WatchesWhatIsNotThere(MemoryEventLog):
 
     @override
     @asynccontextmanager
-    async def _watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
+    async def _watch(self, session: SessionId, heard: Heard) -> AsyncGenerator[Position]:
         found = self._data.get(session)
-        with self._data.watchers.added(session, (self._replica, wake)):
+        with self._data.watchers.added(session, (self._replica, heard)):
             yield Position("", 0) if found is None else found.log.top
 
 

@@ -88,7 +88,7 @@ class Broadcasts:
             await self._news.wait()
             self._news = anyio.Event()
             await self._catch_up()
-            await self._wake_readers()
+            await self.wake_readers()
 
     def held_after(self, position: Position) -> Sequence[Event] | None:
         """What came after a position, empty if nothing did; None: the log must be read."""
@@ -144,7 +144,8 @@ class Broadcasts:
                     self._follows(event)
                 self._stale = self._stale or not page.complete
 
-    async def _wake_readers(self) -> None:
+    async def wake_readers(self) -> None:
+        """Let all readers of standalone streams look, some at a time."""
         for number, reader in enumerate(self._hub.standalone_readers(), 1):
             reader.nudge()
             if number % _WOKEN_AT_ONCE == 0:

@@ -24,7 +24,8 @@ class Reader:
         stream: which of its streams.
         token: names this reader among all of the fleet, so that another one can take its place.
         writes: it belongs to the POST whose handler runs in this process.
-        handed: events that were appended in this process, to be used if they follow the cursor.
+        handed: events that were appended in this process or came with an announcement, to be used if they
+            follow the cursor.
         unlogged: messages that could not be stored, for the client that is connected now.
         closed: the reader must end its response; the client may come back.
         retry_milliseconds: how long the client should stay away after that, None: the usual.
@@ -51,12 +52,19 @@ class Reader:
         self.hinted = True
         self._signal.set()
 
+    def hear(self, event: Event | None) -> None:
+        """Another replica appended to the session: this event, or something."""
+        if event is None:
+            self.wake()
+        elif event.stream == self.stream:
+            self.hand(event)
+
     def nudge(self) -> None:
         """Something other than the session's log may have grown."""
         self._signal.set()
 
     def hand(self, event: Event) -> None:
-        """Take an event that this process appended."""
+        """Take an event without a read."""
         self.handed.append(event)
         self._signal.set()
 

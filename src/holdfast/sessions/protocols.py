@@ -7,8 +7,8 @@ A backend implements the protocols that it can honour, one file each, and proves
   `StoreRefused` when the store refuses. Errors of a client library never leave a backend.
 * Nothing but `SessionStore.open` creates a session. Any other call on a session that is not there raises
   `SessionGone` (or says so in its result) and leaves nothing behind.
-* Callbacks (`wake`, `listen`, `subscribe`) are plain functions, called on the event loop, perhaps outside of
-  any task; they must not block or raise. They are hints: one may be lost, doubled or late.
+* Callbacks (of `watch`, `listen`, `subscribe`) are plain functions, called on the event loop, perhaps
+  outside of any task; they must not block or raise. They are hints: one may be lost, doubled or late.
 * Everything that is stored expires, at the latest with its session.
 """
 
@@ -106,8 +106,14 @@ class EventLog(Protocol):
         """
         ...
 
-    def watch(self, session: SessionId, wake: Callable[[], None]) -> AbstractAsyncContextManager[Position]:
-        """Call `wake` when another replica appends to the session (or may have: after a reconnect).
+    def watch(
+        self, session: SessionId, heard: Callable[[Event | None], None]
+    ) -> AbstractAsyncContextManager[Position]:
+        """Call `heard` when another replica appends to the session (or may have: after a reconnect).
+
+        It gets the event, of whichever stream, if that came with the announcement, which saves its reader a
+        round trip; else None: the log may have grown. Announcements may be lost, doubled, late and out of
+        order, so an event is taken only by a reader who has everything up to its `previous`.
 
         Entering returns the present top of the log, once listening is really in effect.
 

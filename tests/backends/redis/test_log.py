@@ -220,7 +220,7 @@ async def test_leases_of_the_dead_are_dropped_by_an_append(
         session = await new_session(a)
         meta = f"{{mcp:session:{session}}}:meta"
         woken = Heard()
-        async with a.log.watch(session, lambda: None), b.log.watch(session, woken):
+        async with a.log.watch(session, Heard()), b.log.watch(session, woken):
             leases = cast("bytes", redis_server.cli("HGET", meta, "w"))
             assert a.replica.encode() in leases
             assert b.replica.encode() in leases

@@ -1,5 +1,6 @@
 """The tail of a stream: no gap and no duplicate, whatever comes before or after what."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -237,6 +238,42 @@ def test_being_cancelled_at_any_moment_loses_nothing(script: str, after: int) ->
 
     got, expected = anyio.run(run, backend="trio")
     assert got == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from("aolrw"), st.integers(0, 30)), max_size=40), st.integers(1, 3))
+@example(["a", "a", 1, 0, 0, 1], 1)  # the second before the first, and both again
+@example(["a", "r", 0, "a", "a", 2, "r", 1], 1)
+@example(["a", "o", "a", "a", "r", 2, 1, 0], 3)
+def test_announcements_in_any_order_give_every_event_once_and_in_order(
+    script: list[str | int], page_size: int
+) -> None:
+    """A number is the announcement of the event with that number: late, again, out of order, or never."""
+
+    async def run() -> Explorer:
+        explorer = Explorer(page_size=page_size, live=False)
+        actions: dict[str, Callable[[], object]] = {
+            "a": explorer.log.append,
+            "o": explorer.append_elsewhere,
+            "w": explorer.hint,
+            "l": explorer.look,
+            "r": explorer.arrive,
+        }
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(collect, explorer.tail, explorer.got)
+                for action in script:
+                    await anyio.wait_all_tasks_blocked()
+                    if isinstance(action, str):
+                        actions[action]()
+                    elif explorer.log.events:
+                        explorer.reader.hear(explorer.log.events[action % len(explorer.log.events)])
+                explorer.dropped = True
+                await explorer.end()
+        return explorer
+
+    explorer = anyio.run(run, backend="trio")
+    assert explorer.got == explorer.expected
 
 
 async def _next(tail: Tail) -> list[int]:

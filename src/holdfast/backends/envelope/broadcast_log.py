@@ -9,7 +9,7 @@ from typing import Final
 from typing_extensions import override
 
 from holdfast.backends.envelope.codec import Codec, DamagedPayload, Purpose
-from holdfast.errors import PositionLost, StoreRefused
+from holdfast.errors import PositionLost
 from holdfast.sessions.protocols import BroadcastLog
 from holdfast.sessions.types import AppendKey, Event, Page, Position
 
@@ -62,11 +62,6 @@ class EnvelopeBroadcastLog(BroadcastLog):
     @override
     def watch(self, heard: Callable[[Event | None], None]) -> AbstractAsyncContextManager[Position]:
         def unwrapped(event: Event | None) -> None:
-            if event is not None:
-                try:
-                    event = replace(event, payload=self._codec.unwrap_now(event.payload, _PURPOSE))
-                except (DamagedPayload, StoreRefused):
-                    event = None  # whoever reads it is told why
-            heard(event)
+            heard(None if event is None else self._codec.announced(event, _PURPOSE))
 
         return self._inner.watch(unwrapped)

@@ -9,7 +9,7 @@ JSON text and no UTF-8 begins with, the version of the envelope, and the codec:
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio.to_thread
@@ -17,6 +17,7 @@ import anyio.to_thread
 from holdfast.backends.envelope.compression import compress, inflate
 from holdfast.backends.envelope.key_ring import KeyRing
 from holdfast.errors import StoreRefused
+from holdfast.sessions.types import Event
 
 __all__ = ["Codec", "DamagedPayload", "Purpose"]
 
@@ -97,6 +98,13 @@ class Codec:
             "a newer release of Holdfast wrote something that this one cannot read: "
             f"envelope {prefix[1:].hex() or '(cut off)'}"
         )
+
+    def announced(self, event: Event, purpose: Purpose) -> Event | None:
+        """An event that came with an announcement, unwrapped; None: whoever reads it is told why not."""
+        try:
+            return replace(event, payload=self.unwrap_now(event.payload, purpose))
+        except (DamagedPayload, StoreRefused):
+            return None
 
     def _wrap(self, payload: bytes, purpose: Purpose, repeatable: bool) -> bytes:
         body = self._compressed(payload)

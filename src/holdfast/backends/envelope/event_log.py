@@ -73,8 +73,13 @@ class EnvelopeEventLog(EventLog):
         return replace(page, events=events)
 
     @override
-    def watch(self, session: SessionId, wake: Callable[[], None]) -> AbstractAsyncContextManager[Position]:
-        return self._inner.watch(session, wake)
+    def watch(
+        self, session: SessionId, heard: Callable[[Event | None], None]
+    ) -> AbstractAsyncContextManager[Position]:
+        def unwrapped(event: Event | None) -> None:
+            heard(None if event is None else self._codec.announced(event, _purpose(session, event.stream)))
+
+        return self._inner.watch(session, unwrapped)
 
     @override
     async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:

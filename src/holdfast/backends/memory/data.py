@@ -102,7 +102,7 @@ class MemoryData:
             if value < 1:
                 raise ConfigurationError(f"{name} is {value}: it must be at least 1")
         self.clock = clock
-        self.watchers = Listeners[tuple[ReplicaId, Callable[[], None]]]()
+        self.watchers = Listeners[tuple[ReplicaId, Callable[[Event | None], None]]]()
         self.answer_listeners = Listeners[Callable[[SessionId | None, str | None], None]]()
         self.broadcast_listeners = Listeners[Callable[[Event | None], None]]()
         self.broadcasts: SessionLog | None = None
@@ -135,10 +135,10 @@ class MemoryData:
                     del session.waiting[request_id]
         if self.broadcasts is not None:
             self.broadcasts.fail_over(keep)
-        for _, wake in self.watchers.all():
-            wake()
-        for heard in self.broadcast_listeners.all():
+        for _, heard in self.watchers.all():
             heard(None)
+        for listening in self.broadcast_listeners.all():
+            listening(None)
         for arrived in self.answer_listeners.all():
             arrived(None, None)
 

@@ -59,7 +59,7 @@ class MemoryEventLog(EventLog):
         if expects is not None:
             found.waiting[expects] = Waiting(self._replica, event.position.offset)
         self._data.touch(found)
-        self._announce(session)
+        self._announce(session, event)
         return event
 
     @override
@@ -67,8 +67,10 @@ class MemoryEventLog(EventLog):
         return self._data.live(session).log.read(stream, after, limit)
 
     @override
-    def watch(self, session: SessionId, wake: Callable[[], None]) -> AbstractAsyncContextManager[Position]:
-        return self._watch(session, wake)
+    def watch(
+        self, session: SessionId, heard: Callable[[Event | None], None]
+    ) -> AbstractAsyncContextManager[Position]:
+        return self._watch(session, heard)
 
     @override
     async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
@@ -91,15 +93,17 @@ class MemoryEventLog(EventLog):
             return Claim(found.log.position(0), first=True)
         return Claim(found.log.top, _unanswered(found), displaced)
 
-    def _announce(self, session: SessionId) -> None:
-        for replica, wake in self._data.watchers.of(session):
+    def _announce(self, session: SessionId, event: Event) -> None:
+        for replica, heard in self._data.watchers.of(session):
             if replica != self._replica:
-                wake()
+                heard(event)
 
     @asynccontextmanager
-    async def _watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
+    async def _watch(
+        self, session: SessionId, heard: Callable[[Event | None], None]
+    ) -> AsyncGenerator[Position]:
         top = self._data.live(session).log.top
-        with self._data.watchers.added(session, (self._replica, wake)):
+        with self._data.watchers.added(session, (self._replica, heard)):
             yield top
 
     def _renew(self, session: SessionId) -> Position | None:

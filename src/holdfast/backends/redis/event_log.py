@@ -101,6 +101,7 @@ class RedisEventLog(EventLog):
             activity("stream.closed", stream=stream) if final else "",
             self._keys.channel_head,
             self._keys.channel_tail,
+            self._options.inline_bytes,
         )
         status, *rest = await self._client.run(
             scripts.APPEND, self._keys.session(session), args, safe=key is not None
@@ -139,9 +140,11 @@ class RedisEventLog(EventLog):
 
     @override
     @asynccontextmanager
-    async def watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
+    async def watch(
+        self, session: SessionId, heard: Callable[[Event | None], None]
+    ) -> AsyncGenerator[Position]:
         keys = self._keys.session(session)
-        with self._hints.events(session, wake):
+        with self._hints.events(session, heard):
             await self._hints.listening()
             top = await self._touch(session, self._lease_ms)
             if top is None:

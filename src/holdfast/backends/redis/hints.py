@@ -7,16 +7,17 @@ from typing import TypeAlias
 
 from holdfast.backends.redis.announcements import Announcements
 from holdfast.backends.redis.keys import decode
-from holdfast.sessions.types import SessionId
+from holdfast.sessions.types import Event, Position, SessionId, StreamId
 
 __all__ = ["Hints"]
 
 logger = logging.getLogger("holdfast.backends.redis")
 
 Arrived: TypeAlias = Callable[[SessionId | None, str | None], None]
-Wake: TypeAlias = Callable[[], None]
+Heard: TypeAlias = Callable[[Event | None], None]
 
 _PARTS_OF_ANSWER = 4
+_PARTS_OF_EVENT = 9
 
 
 class Hints:
@@ -28,7 +29,7 @@ class Hints:
 
     def __init__(self, announcements: Announcements) -> None:
         self._announcements = announcements
-        self._wakes: dict[str, list[Wake]] = {}
+        self._heard: dict[str, list[Heard]] = {}
         self._arrived: list[Arrived] = []
         self.probed: Callable[[bytes], None] | None = None
 
@@ -37,16 +38,16 @@ class Hints:
         await self._announcements.listening()
 
     @contextmanager
-    def events(self, session: SessionId, wake: Wake) -> Generator[None]:
-        """Call `wake` for each hint about `session`."""
-        wakes = self._wakes.setdefault(session, [])
-        wakes.append(wake)
+    def events(self, session: SessionId, heard: Heard) -> Generator[None]:
+        """Call `heard` for each hint about `session`, with the event if it is in there."""
+        listeners = self._heard.setdefault(session, [])
+        listeners.append(heard)
         try:
             yield
         finally:
-            wakes.remove(wake)
-            if not wakes and self._wakes.get(session) is wakes:
-                del self._wakes[session]
+            listeners.remove(heard)
+            if not listeners and self._heard.get(session) is listeners:
+                del self._heard[session]
 
     @contextmanager
     def answers(self, arrived: Arrived) -> Generator[None]:
@@ -59,22 +60,24 @@ class Hints:
 
     def watches(self, session: SessionId) -> bool:
         """Whether anybody here waits for events of `session`."""
-        return session in self._wakes
+        return session in self._heard
 
     def only_one_watches(self, session: SessionId) -> bool:
         """Whether it is exactly one."""
-        return len(self._wakes.get(session, ())) == 1
+        return len(self._heard.get(session, ())) == 1
 
     def watched(self) -> list[SessionId]:
         """The sessions whose events somebody here waits for."""
-        return [SessionId(session) for session in self._wakes]
+        return [SessionId(session) for session in self._heard]
 
     def receive(self, hint: bytes) -> None:
         """Hand one hint out."""
+        if hint.startswith(b"1 e "):
+            parts = hint.split(b" ", _PARTS_OF_EVENT - 1)
+            self._hear(parts[2].decode(), _event(parts) if len(parts) == _PARTS_OF_EVENT else None)
+            return
         parts = hint.split(b" ", _PARTS_OF_ANSWER - 1)
-        if len(parts) >= 3 and parts[:2] == [b"1", b"e"]:  # noqa: PLR2004 - version, kind, session
-            self._wake(parts[2].decode())
-        elif len(parts) == _PARTS_OF_ANSWER and parts[:2] == [b"1", b"a"]:
+        if len(parts) == _PARTS_OF_ANSWER and parts[:2] == [b"1", b"a"]:
             self._arrive(SessionId(parts[2].decode()), decode(parts[3]))
         elif parts[:2] == [b"1", b"p"]:
             if self.probed is not None:
@@ -84,14 +87,14 @@ class Hints:
 
     def everything(self) -> None:
         """Hints may have been lost: everybody looks again."""
-        for session in list(self._wakes):
-            self._wake(session)
+        for session in list(self._heard):
+            self._hear(session, None)
         self._arrive(None, None)
 
-    def _wake(self, session: str) -> None:
-        for wake in tuple(self._wakes.get(session, ())):
+    def _hear(self, session: str, event: Event | None) -> None:
+        for heard in tuple(self._heard.get(session, ())):
             try:
-                wake()
+                heard(event)
             except Exception:  # the border of the fan-out
                 logger.exception("a reader's wake-up raised")
 
@@ -101,3 +104,11 @@ class Hints:
                 arrived(session, request_id)
             except Exception:  # the border of the fan-out
                 logger.exception("a listener for answers raised")
+
+
+def _event(parts: list[bytes]) -> Event:
+    """The event in a hint."""
+    _, _, _, epoch, offset, previous, flag, length, rest = parts
+    end = int(length)
+    position = Position(epoch.decode(), int(offset))
+    return Event(StreamId(decode(rest[:end])), position, int(previous), rest[end:], flag == b"f")

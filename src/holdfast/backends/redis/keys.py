@@ -37,8 +37,9 @@ word if the payload is big. A hint is text, words separated by one space, the fi
     1 a <sid> <id>      an answer to the request <id> arrived
     1 p <number>        this replica to itself: announcements arrive
 
-More words may follow later (an inline payload); a reader takes a hint that it does not understand for "look
-at everything". A bus message is `1 ` and what was published.
+The first kind may go on with the event itself: `<epoch> <offset> <previous> <f if final, else 0> <length of
+the stream's name> <name><payload>`. Whoever knows only the first three words reads the log. A reader takes a
+hint that it does not understand for "look at everything". A bus message is `1 ` and what was published.
 """
 
 import hashlib

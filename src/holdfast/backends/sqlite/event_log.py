@@ -91,8 +91,10 @@ class SqliteEventLog(EventLog):
         )
 
     @override
-    def watch(self, session: SessionId, wake: Callable[[], None]) -> AbstractAsyncContextManager[Position]:
-        return self._watch(session, wake)
+    def watch(
+        self, session: SessionId, heard: Callable[[Event | None], None]
+    ) -> AbstractAsyncContextManager[Position]:
+        return self._watch(session, heard)
 
     @override
     async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
@@ -112,9 +114,11 @@ class SqliteEventLog(EventLog):
         return await self._engine.write(step)
 
     @asynccontextmanager
-    async def _watch(self, session: SessionId, wake: Callable[[], None]) -> AsyncGenerator[Position]:
+    async def _watch(
+        self, session: SessionId, heard: Callable[[Event | None], None]
+    ) -> AsyncGenerator[Position]:
         check_session(session)
-        with self._engine.hints.events(session, wake):
+        with self._engine.hints.events(session, heard):
             top = (await self._read(session, partial(head, session=session))).position
             self._engine.hints.reached(session, top.offset)
             yield top

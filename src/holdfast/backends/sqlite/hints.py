@@ -21,7 +21,6 @@ __all__ = ["BUS", "EVERYTHING", "Hints", "answer_hint", "broadcast_hint", "datag
 logger = logging.getLogger("holdfast.backends.sqlite")
 
 Arrived: TypeAlias = Callable[[SessionId | None, str | None], None]
-Wake: TypeAlias = Callable[[], None]
 Heard: TypeAlias = Callable[[Event | None], None]
 
 BUS: Final = b"b"
@@ -62,7 +61,7 @@ class _Watched:
         own: events of this replica since then. They need no hint.
     """
 
-    wakes: list[Wake] = field(default_factory=list[Wake])
+    heard: list[Heard] = field(default_factory=list[Heard])
     reached: int = 0
     own: int = 0
 
@@ -82,15 +81,15 @@ class Hints:
         self._broadcast_top = ("", 0)
 
     @contextmanager
-    def events(self, session: SessionId, wake: Wake) -> Generator[None]:
-        """Call `wake` for each hint about `session`."""
+    def events(self, session: SessionId, heard: Heard) -> Generator[None]:
+        """Call `heard` for each hint about `session`."""
         watched = self._watched.setdefault(session, _Watched())
-        watched.wakes.append(wake)
+        watched.heard.append(heard)
         try:
             yield
         finally:
-            watched.wakes.remove(wake)
-            if not watched.wakes and self._watched.get(session) is watched:
+            watched.heard.remove(heard)
+            if not watched.heard and self._watched.get(session) is watched:
                 del self._watched[session]
 
     @contextmanager
@@ -190,9 +189,9 @@ class Hints:
 
     def _wake(self, session: str) -> None:
         watched = self._watched.get(session)
-        for wake in tuple(watched.wakes) if watched is not None else ():
+        for heard in tuple(watched.heard) if watched is not None else ():
             try:
-                wake()
+                heard(None)
             except Exception:  # the border of the fan-out
                 logger.exception("a reader's wake-up raised")
 

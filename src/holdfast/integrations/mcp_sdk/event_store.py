@@ -241,7 +241,7 @@ class EventStore(SdkEventStore):
         if stream.last is None and stream.id != STANDALONE:
             stream.last = await backend.log.open_stream(session.id, stream.id, stream.name)
         elif stream.last is None:
-            async with backend.log.watch(session.id, lambda: None) as top:
+            async with backend.log.watch(session.id, lambda _: None) as top:
                 stream.last = top
 
     def _begin_again(self, session: _Session, stream: _Stream) -> None:

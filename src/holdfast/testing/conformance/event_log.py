@@ -19,6 +19,7 @@ from holdfast.sessions.types import (
 from holdfast.testing.conformance.harness import (
     HOSTILE_IDS,
     PAYLOADS,
+    Heard,
     StoreUnderTest,
     new_facts,
     new_session,
@@ -389,6 +390,6 @@ async def assert_gone(backend: Backend, session: SessionId, stream: StreamId = S
     with pytest.raises(SessionGone):
         await log.claim(session, "reader", after=None)
     with pytest.raises(SessionGone):
-        async with log.watch(session, lambda: None):
+        async with log.watch(session, Heard()):
             pass
     assert list(await log.renew([session])) == [None]

@@ -44,6 +44,24 @@ class WatchSuite:
                     assert event.position.offset == top.offset + 1
                     await woken.once()
 
+    async def test_an_announced_event_is_the_one_that_was_stored(self, store: StoreUnderTest) -> None:
+        async with store.replicas(2) as (a, b):
+            session = await new_session(a)
+            streams = [await new_stream(a, session) for _ in range(2)]
+            heard = Heard()
+            async with b.log.watch(session, heard):
+                stored = [
+                    await a.log.append(session, stream, payload, final=count == 1)
+                    for count in range(2)
+                    for stream in (*streams, *([STANDALONE] if not count else []))
+                    for payload in (b'{"a": "b c"} \r\n\x00', b"")[: 1 + (not count)]
+                ]
+                big = await a.log.append(session, STANDALONE, b"x" * 2**20)
+                await heard.until(lambda calls: (None,) in calls or (big,) in calls)
+            announced = [event for (event,) in heard.calls if event is not None]
+            assert [event for event in announced if event not in (*stored, big)] == []
+            assert announced == sorted(announced, key=lambda event: event.position.offset)
+
     async def test_the_writer_is_not_woken_by_its_own_event(self, store: StoreUnderTest) -> None:
         async with store.replicas(2) as (a, b):
             session = await new_session(a)

@@ -5,6 +5,7 @@
 --       6 writer ("" = no key)   7 counter   8 "1" = final   9 id that the client's answer will have ("" = none)
 --       10 most events   11 most bytes   12 hint   13 activity record if final, without closing brace
 --       14, 15 what stands before and after a replica's id in the name of its channel
+--       16 most bytes of payload in a hint
 -- Returns {"gone"} | {"unknown"} | {"closed"} | {"stale"}: the writer is already past this counter
 --       | {"ok", epoch, offset, previous} | {"again", epoch, offset, previous, payload or false}
 -- Invariants:
@@ -96,12 +97,15 @@ if final then note(ARGV[13]) end
 -- Wake the replicas that watch. Leases that ran out are dropped here.
 local leases = m[9]
 if leases and leases ~= '' then
-  local now, kept, n, dead = now_ms(), {}, 0, false
+  local now, kept, n, dead, hint = now_ms(), {}, 0, false, ARGV[12]
+  if #payload <= tonumber(ARGV[16]) then
+    hint = table.concat({ hint, epoch, offset, previous, final and 'f' or '0', #stream, stream .. payload }, ' ')
+  end
   for who, deadline in string.gmatch(leases, '([^ ;]+) (%d+);') do
     if tonumber(deadline) > now then
       n = n + 1
       kept[n] = who .. ' ' .. deadline .. ';'
-      if who ~= replica then redis.call('PUBLISH', ARGV[14] .. who .. ARGV[15], ARGV[12]) end
+      if who ~= replica then redis.call('PUBLISH', ARGV[14] .. who .. ARGV[15], hint) end
     else
       dead = true
     end
