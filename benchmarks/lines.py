@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks import append, call, stored
+from benchmarks import append, call, growth, pauses, resume, stored
 from benchmarks.line import Line
 
-LINES: Sequence[Line] = (call.LINE, append.LINE, stored.LINE)
+LINES: Sequence[Line] = (call.LINE, append.LINE, stored.LINE, resume.LINE, growth.LINE, pauses.LINE)

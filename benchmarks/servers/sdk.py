@@ -1,5 +1,9 @@
-"""The SDK's own stateful transport: `sdk.py PORT [json]`, answering with streams (its default) or JSON."""
+"""The SDK's own stateful transport: `sdk.py PORT [json] [tuned]`; its default is to answer with streams.
 
+`tuned` gives it the garbage collector's settings of `holdfast serve`.
+"""
+
+import gc
 import sys
 
 from mcp.server import MCPServer
@@ -16,4 +20,9 @@ async def echo(text: str) -> str:
 
 
 if __name__ == "__main__":
-    run(mcp.streamable_http_app(json_response="json" in sys.argv), int(sys.argv[1]))
+    app = mcp.streamable_http_app(json_response="json" in sys.argv)
+    if "tuned" in sys.argv:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+    run(app, int(sys.argv[1]))
