@@ -6,6 +6,7 @@ nobody relies on a limit that is not there.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +19,7 @@ __all__ = ["SUPERSEDED", "StoreSettings"]
 _TRUE: Final = ("true", "1", "yes", "on")
 _FALSE: Final = ("false", "0", "no", "off")
 _LAST_PORT: Final = 65_535
+_KEY_PREFIX: Final = re.compile(r"[!-z~]+:session:", re.ASCII)
 
 SUPERSEDED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "ENABLE_EVENT_REPLAY": (_TRUE, "streams are always replayed; choose with `resumable` of holdfast.attach"),
@@ -25,13 +27,17 @@ SUPERSEDED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "EVENT_ID_SEQUENCE_START": (("0",), "the store gives event ids, and an old one must not come again"),
     "MAX_SESSIONS_PER_CLIENT": (
         (),
-        "sessions are limited over all clients: `max_sessions` of holdfast.attach",
+        "`max_sessions` of holdfast.attach limits them over all clients",
     ),
     "MAX_CONCURRENT_STREAMS": (
         (),
-        "limit connections in the HTTP server; streams are bounded for each session",
+        "limit the connections of the HTTP server instead",
     ),
     "STREAM_TIMEOUT_MS": ((), "a stream lives as long as its session: SESSION_TTL"),
+    "FALLBACK_TO_MEMORY": (
+        _FALSE,
+        "a store that cannot be reached fails the start or, later, each request until it is back",
+    ),
     "EVENT_TTL": ((), "events live as long as their session: SESSION_TTL"),
 }
 """Variable: the values that ask for what happens anyway, and why no other is possible."""
@@ -47,11 +53,12 @@ class StoreSettings:
         ttl_seconds: a session ends after this long without activity (SESSION_TTL, seconds).
         max_events: most events in the log of one session (MAX_EVENTS_PER_SESSION).
         compression: whether payloads from 4 kB are compressed (SESSION_COMPRESSION).
-        key_prefix: what the keys of sessions begin with in Redis (SESSION_KEY_PREFIX).
+        key_prefix: what all keys in Redis begin with; SESSION_KEY_PREFIX is this with `:session:` behind it.
         answer_seconds: how long an answer of the store may take (REDIS_SOCKET_TIMEOUT).
         connect_seconds: how long a connection to it may take (REDIS_CONNECT_TIMEOUT).
         probe_seconds: how often each connection is probed (REDIS_HEALTH_CHECK_INTERVAL).
         encryption_keys: see `KeyRing.parse` (HOLDFAST_ENCRYPTION_KEYS).
+        debug_logging: whether everything is logged (SESSION_DEBUG_LOGGING).
     """
 
     url: str | None = field(default=None, repr=False)
@@ -64,6 +71,7 @@ class StoreSettings:
     connect_seconds: float | None = None
     probe_seconds: float | None = None
     encryption_keys: str | None = field(default=None, repr=False)
+    debug_logging: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "StoreSettings":
@@ -129,11 +137,12 @@ def _events(name: str, text: str) -> int:
 
 
 def _prefix(name: str, text: str) -> str:
-    if not text.isprintable() or not text.isascii() or " " in text or "{" in text or "}" in text:
+    if not _KEY_PREFIX.fullmatch(text):
         raise ConfigurationError(
-            f"{name}: got {text!r}, expected visible ASCII without braces, such as mcp:session:"
+            f"{name}: got {text!r}, expected visible ASCII without braces that ends with :session:, such as "
+            "mcp:session:"
         )
-    return text
+    return text.removesuffix(":session:")
 
 
 def _secret(_name: str, text: str) -> str:
@@ -148,5 +157,6 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], Any]]]] = {
     "REDIS_SOCKET_TIMEOUT": ("answer_seconds", _seconds),
     "REDIS_CONNECT_TIMEOUT": ("connect_seconds", _seconds),
     "REDIS_HEALTH_CHECK_INTERVAL": ("probe_seconds", _seconds),
+    "SESSION_DEBUG_LOGGING": ("debug_logging", _switch),
     "HOLDFAST_ENCRYPTION_KEYS": ("encryption_keys", _secret),
 }

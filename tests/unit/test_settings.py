@@ -30,7 +30,7 @@ def test_the_guides_variables_have_the_guides_meaning() -> None:
         ttl_seconds=7200,
         max_events=500,
         compression=False,
-        key_prefix="mcp:session:",
+        key_prefix="mcp",
         answer_seconds=5,
         connect_seconds=2.5,
         probe_seconds=30,
@@ -79,7 +79,8 @@ def test_a_whole_url_wins_over_its_parts(
         ("MAX_EVENTS_PER_SESSION", "1e3", "from 8 to 1,000,000"),
         ("SESSION_COMPRESSION", "gzip", "true, 1, yes, on, false, 0, no, off"),
         ("SESSION_PERSISTENCE_ENABLED", "maybe", "true, 1, yes, on"),
-        ("SESSION_KEY_PREFIX", "{a}:", "without braces"),
+        ("SESSION_KEY_PREFIX", "{a}:session:", "without braces"),
+        ("SESSION_KEY_PREFIX", "mcp:", "ends with :session:"),
         ("REDIS_CONNECT_TIMEOUT", "nan", "seconds above 0"),
     ],
 )

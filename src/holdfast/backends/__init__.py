@@ -1,14 +1,15 @@
 """The stores: one folder per product, one file per protocol. The tree is the support matrix."""
 
 import logging
-import os
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from holdfast.errors import ConfigurationError
 from holdfast.sessions.protocols import Backend
+from holdfast.settings import StoreSettings
 
 if TYPE_CHECKING:
     from holdfast.backends.memory import MemoryData
@@ -21,7 +22,9 @@ _NAMED_MEMORY: "dict[str, MemoryData]" = {}
 _REDIS = re.compile(r"(redis|valkey)\S*|unix", re.IGNORECASE)
 
 
-def open_store(url: str | None = None, *, name: str = "holdfast") -> Backend:
+def open_store(
+    url: str | None = None, *, name: str = "holdfast", settings: StoreSettings | None = None
+) -> Backend:
     """The backend that a URL names, not yet connected: enter it.
 
     Args:
@@ -31,18 +34,22 @@ def open_store(url: str | None = None, *, name: str = "holdfast") -> Backend:
             several hosts `redis-sentinel://`, `redis-cluster://` and the like. Default: `HOLDFAST_STORE`,
             then `REDIS_URL`, then memory.
         name: what the file of `sqlite://` is named after, e.g. the server.
+        settings: what the store is like apart from where it is. Default: those of the environment.
 
     Raises:
         ConfigurationError: no backend has this scheme, the URL is malformed, or an extra is missing.
     """
-    setting, url = _choose(url)
+    settings = StoreSettings.from_environment() if settings is None else settings
+    if settings.debug_logging:
+        logger.setLevel(logging.DEBUG)
+    setting, url = _choose(url, settings)
     scheme, separator, _ = url.partition("://")
     if scheme == "memory" and separator:
-        return _open_memory(url)
+        return _open_memory(url, settings)
     if scheme == "sqlite" and separator:
-        return _open_sqlite(url, name)
+        return _wrapped(_open_sqlite(url, name, settings), settings)
     if separator and _REDIS.fullmatch(scheme):
-        return _open_redis(url)
+        return _wrapped(_open_redis(url, settings), settings)
     raise ConfigurationError(
         f"{setting}: no store has the scheme {scheme[:20]!r}, expected memory://, sqlite://, "
         "redis://, rediss://, valkey://, valkeys://, unix://, redis-sentinel://, redis-cluster://"
@@ -60,12 +67,11 @@ def sqlite_file(url: str, *, name: str = "holdfast") -> Path:
     return locate(url, name, None)[0]
 
 
-def _choose(url: str | None) -> tuple[str, str]:
+def _choose(url: str | None, settings: StoreSettings) -> tuple[str, str]:
     if url is not None:
         return "store", url
-    for variable in ("HOLDFAST_STORE", "REDIS_URL"):
-        if value := os.environ.get(variable):
-            return variable, value
+    if settings.url is not None and settings.url_variable is not None:
+        return settings.url_variable, settings.url
     logger.warning(
         "no store was chosen: sessions live in this process's memory, end with it and cannot be shared. Set "
         "HOLDFAST_STORE or REDIS_URL, or pass store=, to serve them from several processes"
@@ -73,32 +79,53 @@ def _choose(url: str | None) -> tuple[str, str]:
     return "store", "memory://"
 
 
-def _open_memory(url: str) -> Backend:
+def _wrapped(backend: Backend, settings: StoreSettings) -> Backend:
+    """With compression and encryption as the settings say, and able to read what other settings wrote."""
+    from holdfast.backends.envelope import Codec, EnvelopeBackend, KeyRing  # noqa: PLC0415 - lazily
+
+    keys = None if settings.encryption_keys is None else KeyRing.parse(settings.encryption_keys)
+    codec = Codec(keys=keys) if settings.compression else Codec(compress_from_bytes=None, keys=keys)
+    return EnvelopeBackend(backend, codec)
+
+
+def _open_memory(url: str, settings: StoreSettings) -> Backend:
     from holdfast.backends.memory import MemoryBackend, MemoryData  # noqa: PLC0415 - lazily
 
     name = urlsplit(url).netloc
-    return MemoryBackend(_NAMED_MEMORY.setdefault(name, MemoryData()) if name else None)
+    data = MemoryData() if settings.max_events is None else MemoryData(max_events=settings.max_events)
+    return MemoryBackend(_NAMED_MEMORY.setdefault(name, data) if name else data)
 
 
-def _open_sqlite(url: str, name: str) -> Backend:
+def _open_sqlite(url: str, name: str, settings: StoreSettings) -> Backend:
     try:
-        from holdfast.backends.sqlite import SqliteBackend  # noqa: PLC0415 - lazily
+        from holdfast.backends.sqlite import SqliteBackend, SqliteOptions  # noqa: PLC0415 - lazily
     except ModuleNotFoundError as error:
         if error.name not in {"sqlite3", "_sqlite3"}:
             raise
         raise ConfigurationError(
             "store: this Python was built without SQLite; use another one, or redis:// or memory://"
         ) from None
-    return SqliteBackend(url, name=name)
+    options = SqliteOptions()
+    if settings.max_events is not None:
+        options = replace(options, max_events=settings.max_events)
+    return SqliteBackend(url, name=name, options=options)
 
 
-def _open_redis(url: str) -> Backend:
+def _open_redis(url: str, settings: StoreSettings) -> Backend:
     try:
-        from holdfast.backends.redis import RedisBackend  # noqa: PLC0415 - lazily
+        from holdfast.backends.redis import RedisBackend, RedisOptions  # noqa: PLC0415 - lazily
     except ModuleNotFoundError as error:
         if error.name != "hiredis":
             raise
         raise ConfigurationError(
             'store: redis needs an extra that is not installed: pip install "holdfast[redis]"'
         ) from None
-    return RedisBackend(url)
+    given: dict[str, Any] = {
+        "max_events": settings.max_events,
+        "connect_timeout": settings.connect_seconds,
+        "retry_seconds": settings.answer_seconds,
+        "silence_seconds": settings.answer_seconds,
+        "ping_seconds": settings.probe_seconds,
+    }
+    options = RedisOptions(**{name: value for name, value in given.items() if value is not None})
+    return RedisBackend(url, prefix=settings.key_prefix or "mcp", options=options)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -12,6 +12,7 @@ from holdfast.backends import open_store, sqlite_file
 from holdfast.errors import ConfigurationError
 from holdfast.ops.cli.errors import MISUSED, CliError
 from holdfast.sessions.protocols import Backend
+from holdfast.settings import StoreSettings
 
 __all__ = ["StoreChoice", "choose_store", "file_name_of"]
 
@@ -27,11 +28,13 @@ class StoreChoice:
         url: with its password: not for logs.
         setting: the option or the variable that named it; None if nothing did.
         name: what the file of `sqlite://` is called.
+        settings: what else the environment says about it.
     """
 
     url: str
     setting: str | None
     name: str = "holdfast"
+    settings: StoreSettings = field(default_factory=StoreSettings, compare=False)
 
     @property
     def is_memory(self) -> bool:
@@ -54,7 +57,7 @@ class StoreChoice:
             CliError: the URL is wrong, or an extra is missing.
         """
         try:
-            return open_store(self.url, name=self.name)
+            return open_store(self.url, name=self.name, settings=self.settings)
         except ConfigurationError as error:
             raise self.refused(error) from error
 
@@ -70,13 +73,20 @@ class StoreChoice:
 def choose_store(
     given: str | None, environment: Mapping[str, str] = os.environ, *, name: str = "holdfast"
 ) -> StoreChoice:
-    """The store of the option, else of the environment, else a file called `name`."""
+    """The store of the option, else of the environment, else a file called `name`.
+
+    Raises:
+        CliError: a variable of the environment is wrong.
+    """
+    try:
+        settings = StoreSettings.from_environment(environment)
+    except ConfigurationError as error:
+        raise CliError(str(error), status=MISUSED) from error
     if given is not None:
-        return StoreChoice(given, "--store", name)
-    for variable in ("HOLDFAST_STORE", "REDIS_URL"):
-        if url := environment.get(variable):
-            return StoreChoice(url, variable, name)
-    return StoreChoice(_DEFAULT, None, name)
+        return StoreChoice(given, "--store", name, settings)
+    if settings.url is not None:
+        return StoreChoice(settings.url, settings.url_variable, name, settings)
+    return StoreChoice(_DEFAULT, None, name, settings)
 
 
 def file_name_of(target: str) -> str:
