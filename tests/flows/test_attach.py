@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import fastmcp
 import httpx2
 import pytest
@@ -21,7 +22,7 @@ from holdfast.testing.asgi_bridge import lifespan
 from holdfast.testing.replicas import replicas
 from tests.flows.apps import Framework, Stage, app_factory
 from tests.flows.conftest import WIRE, Setup, Start, Wired
-from tests.flows.wire import Wire
+from tests.flows.wire import Wire, call
 
 pytestmark = pytest.mark.parametrize("setup", WIRE[:2], indirect=True, ids=str)  # no store plays a part here
 
@@ -199,6 +200,24 @@ def test_an_unknown_option_is_refused_by_name(setup: Setup) -> None:
 def test_a_wrong_value_is_refused_with_its_name(setup: Setup, option: str, value: Any) -> None:
     with pytest.raises(holdfast.ConfigurationError, match=option):
         holdfast.attach(app_factory("sdk")(0), store="memory://", **{option: value})
+
+
+def test_a_wrong_variable_is_refused_when_the_application_is_attached(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESSION_TTL", "an hour")
+    with pytest.raises(holdfast.ConfigurationError, match="SESSION_TTL: got 'an hour', expected seconds"):
+        holdfast.attach(app_factory("sdk")(0), store="memory://")
+
+
+@pytest.mark.parametrize(("given", "lives"), [({}, False), ({"ttl_seconds": 60.0}, True)])
+async def test_the_environment_says_how_long_sessions_live_unless_it_was_given(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch, given: dict[str, float], *, lives: bool
+) -> None:
+    monkeypatch.setenv("SESSION_TTL", "0.5")
+    async with wired(**given) as wire:
+        await anyio.sleep(1)  # the passing of time is what this test is about
+        assert (await wire.post(call("echo", "x"))).status_code == (200 if lives else 404)
 
 
 def test_something_that_is_no_server_is_refused(setup: Setup) -> None:

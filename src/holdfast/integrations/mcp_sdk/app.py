@@ -25,6 +25,7 @@ from holdfast.integrations.mcp_sdk.kernel import SdkKernel
 from holdfast.observe import Observer
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.replica import Replica
+from holdfast.settings import StoreSettings
 
 __all__ = ["Attached", "attach", "streamable_http_app"]
 
@@ -180,7 +181,8 @@ def attach(
         store: a URL (`memory://`, `redis://…`, `rediss://…`, `valkey://…`) or a backend. Default: the
             environment's `HOLDFAST_STORE`, then `REDIS_URL`, then memory.
         observer: is told of appends, resumes, gaps, takeovers, store errors and more as they happen.
-        options: see `EdgeOptions`; what is not given is taken from the application's own settings.
+        options: see `EdgeOptions`; what is not given is taken from the environment (`StoreSettings`), then
+            from the application's own settings.
 
     Raises:
         ConfigurationError: the application serves no Streamable HTTP, or is stateless; an unknown option.
@@ -190,6 +192,9 @@ def attach(
         raise ConfigurationError(
             f"attach: unknown option {unknown[0]!r}, expected one of {', '.join(sorted(_OPTIONS))}"
         )
+    settings = StoreSettings.from_environment()
+    if settings.ttl_seconds is not None:
+        options.setdefault("ttl_seconds", settings.ttl_seconds)
     EdgeOptions(**options)  # a wrong value is refused here, not when the application starts
     endpoints = list(_endpoints(app.routes))
     if len(endpoints) > 1:
