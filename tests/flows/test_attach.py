@@ -212,7 +212,7 @@ def test_a_wrong_variable_is_refused_when_the_application_is_attached(
 
 @pytest.mark.parametrize(("given", "lives"), [({}, False), ({"ttl_seconds": 60.0}, True)])
 async def test_the_environment_says_how_long_sessions_live_unless_it_was_given(
-    wired: Wired, monkeypatch: pytest.MonkeyPatch, given: dict[str, float], *, lives: bool
+    wired: Wired, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], *, lives: bool
 ) -> None:
     monkeypatch.setenv("SESSION_TTL", "0.5")
     async with wired(**given) as wire:

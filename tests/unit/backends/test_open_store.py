@@ -12,10 +12,6 @@ from holdfast.settings import StoreSettings
 from holdfast.testing.conformance.harness import new_session, start_of
 
 
-    "anyio_backend", ["asyncio"]
-)  # what is asked of the event loop is little
-
-
 @pytest.mark.parametrize("compression", ["true", "false"])
 async def test_compression_is_on_unless_it_is_switched_off(
     compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
