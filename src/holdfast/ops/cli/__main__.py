@@ -2,18 +2,25 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from holdfast.ops.cli.options import add_serve_arguments, serve_options
 from holdfast.ops.cli.serve import serve
+from holdfast.ops.cli.transfer import add_transfer_commands
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    return serve(serve_options(_parser().parse_args(arguments)))
+    given = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = given.run
+    return run(given)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    return serve(serve_options(given))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,9 +31,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"holdfast {version('holdfast')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     about = "serve an MCP server over Streamable HTTP, with sessions that any replica can continue"
-    add_serve_arguments(
-        commands.add_parser("serve", help=about, description=f"{about[0].upper()}{about[1:]}.")
-    )
+    serving = commands.add_parser("serve", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    serving.set_defaults(run=_serve)
+    add_serve_arguments(serving)
+    add_transfer_commands(commands)
     return parser
 
 

@@ -1,8 +1,8 @@
 """What ends the command with one line instead of a traceback."""
 
-from typing import Final
+from typing import Final, cast
 
-__all__ = ["FAILED", "MISUSED", "CliError"]
+__all__ = ["FAILED", "MISUSED", "CliError", "first_cause"]
 
 FAILED: Final = 1
 """Exit status: the command was right, and it did not work."""
@@ -21,3 +21,11 @@ class CliError(Exception):
     def __init__(self, message: str, *, status: int = MISUSED) -> None:
         super().__init__(message)
         self.status = status
+
+
+def first_cause(failure: BaseException) -> BaseException:
+    """The first exception in nested groups: they come from task groups, and say nothing themselves."""
+    while isinstance(failure, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", failure)
+        failure = group.exceptions[0]
+    return failure

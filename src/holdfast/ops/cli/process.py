@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from holdfast.errors import ConfigurationError, StoreError
 from holdfast.integrations.mcp_sdk.app import Attached, attach
-from holdfast.ops.cli.errors import FAILED, MISUSED, CliError
+from holdfast.ops.cli.errors import FAILED, MISUSED, CliError, first_cause
 from holdfast.ops.cli.frameworks import build_app, is_server, server_from
 from holdfast.ops.cli.options import ServeOptions
 from holdfast.ops.cli.store import StoreChoice
@@ -227,7 +227,7 @@ def _watch_the_beginning(app: Starlette) -> _Beginning:
 
 
 def _why_not_started(failure: BaseException, store: StoreChoice) -> CliError:
-    cause = _cause(failure)
+    cause = first_cause(failure)
     if isinstance(cause, StoreError):
         error = store.refused(cause, status=FAILED)
     elif isinstance(cause, ConfigurationError):
@@ -241,14 +241,6 @@ def _why_not_started(failure: BaseException, store: StoreChoice) -> CliError:
         )
     error.__cause__ = failure
     return error
-
-
-def _cause(failure: BaseException) -> BaseException:
-    """The first exception in nested groups: they come from task groups, and say nothing themselves."""
-    while isinstance(failure, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", failure)
-        failure = group.exceptions[0]
-    return failure
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -42,10 +42,20 @@ class StoreChoice:
         return self.url.startswith("memory://")
 
     @property
+    def is_file(self) -> bool:
+        """Whether it is SQLite."""
+        return self.url.startswith("sqlite://")
+
+    @property
+    def file(self) -> Path:
+        """Where the file is, if it is one."""
+        return sqlite_file(self.url, name=self.name)
+
+    @property
     def shown(self) -> str:
         """The URL without user, password and options; `sqlite://` as the file that it stands for."""
-        if self.url.startswith("sqlite://"):
-            return f"sqlite://{sqlite_file(self.url, name=self.name)}"
+        if self.is_file:
+            return f"sqlite://{self.file}"
         scheme, netloc, path, _, _ = urlsplit(self.url)
         shown = urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
         return shown if netloc else f"{scheme}://{path}"
