@@ -14,8 +14,8 @@ from benchmarks import record, tables
 from benchmarks.line import ERROR, Bench, Goal, Line, Medians, Row
 from benchmarks.lines import LINES
 
-FULL = Bench(quick=False, rounds=3, seconds=2.5)
-QUICK = Bench(quick=True, rounds=1, seconds=1.0)
+FULL = Bench(quick=False, rounds=3, seconds=1.5)
+QUICK = Bench(quick=True, rounds=1, seconds=0.5)
 
 
 def chosen(names: str | None) -> Sequence[Line]:

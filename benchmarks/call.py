@@ -18,7 +18,7 @@ from tests.servers import start_server
 SERVERS = Path(__file__).parent / "servers"
 LOAD_SECONDS = 90.0
 CONNECTIONS = (16, 1, 256)
-SDK = "mcp SDK, memory"
+SDK, PERSIST, TMCP = "mcp SDK, memory", "mcp-persist, Redis", "tmcp on Node, memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,21 @@ def theirs(name: str, module: str, *arguments: str) -> Server:
 
 def mcp_persist(redis: str) -> Server:
     """Sessions and events in Redis, in Python."""
-    name, server = "mcp-persist, Redis", peers.HERE / "mcp_persist" / "server.py"
+    server = peers.HERE / "mcp_persist" / "server.py"
     url = f"{redis}?max_connections=1000"  # with redis-py's own 100 it answers 500 at 256 connections
     try:
-        return Server(name, [str(peers.mcp_persist()), str(server), "{port}", url], path="/mcp/")
+        return Server(PERSIST, [str(peers.mcp_persist()), str(server), "{port}", url], path="/mcp/")
     except peers.PeerMissingError as error:
-        return Server(name, missing=str(error))
+        return Server(PERSIST, missing=str(error))
 
 
 def tmcp() -> Server:
     """Sessions in memory, on Node."""
-    name = "tmcp on Node, memory"
     try:
         command, env = peers.tmcp()
     except peers.PeerMissingError as error:
-        return Server(name, missing=str(error))
-    return Server(name, [*command, "{port}"], env)
+        return Server(TMCP, missing=str(error))
+    return Server(TMCP, [*command, "{port}"], env)
 
 
 @contextlib.contextmanager
@@ -143,6 +142,13 @@ def goals(medians: Medians) -> Iterable[Goal]:
         )
         late = medians.ratio("p99 ms", own, sdk)
         yield Goal(f"p99, {store}, as a part of the SDK's", 0.25, late, at_least=False)
+    redis = {**at, "server": "Holdfast, Redis"}
+    for name, peer, wanted in (
+        ("mcp-persist's", PERSIST, 8.0),
+        ("tmcp's in memory on Node (aim)", TMCP, 1.0),
+    ):
+        reached = medians.ratio("calls/s", redis, {**at, "server": peer})
+        yield Goal(f"calls/s, Redis, as a multiple of {name}", wanted, reached)
 
 
 LINE = Line(
