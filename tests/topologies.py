@@ -20,7 +20,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -148,6 +148,8 @@ class SentinelSetup(_Setup):
 class ClusterSetup(_Setup):
     """Masters with a replica each."""
 
+    bus: dict[int, int] = field(default_factory=dict[int, int])
+
     @property
     def url(self) -> str:
         """The URL that a user would write; two nodes of it are enough."""
@@ -197,6 +199,23 @@ class ClusterSetup(_Setup):
         source = self.begin_move(slot, to)
         self.move_keys(slot, source, to)
         self.end_move(slot, to)
+
+    def join(self, nodes: Sequence[RunningServer]) -> None:
+        """Return when all nodes know each other."""
+        for one, other in itertools.combinations(nodes, 2):
+            one.cli("CLUSTER", "MEET", "127.0.0.1", other.port, self.bus[other.port])
+
+        def all_know_all() -> bool:
+            lists = [cast("bytes", server.cli("CLUSTER", "NODES")) for server in nodes]
+            return all(text.count(b"\n") == len(lists) and b"handshake" not in text for text in lists)
+
+        until(all_know_all, "the nodes do not find each other")
+
+    def rejoin(self, node: RunningServer, master: RunningServer) -> None:
+        """Take a node in again that was reset, as a replica."""
+        node.cli("CLUSTER", "RESET", "HARD")  # the others do not take the old name in again for a minute
+        self.join([node, *(server for server in self.servers if server is not node)])
+        node.cli("CLUSTER", "REPLICATE", node_id(master))
 
     def heal(self) -> None:
         """Everybody is up, every slot is served, and the replicas are in step."""
@@ -320,7 +339,6 @@ def start_cluster(
         certificates = make_certificates(where) if tls else None
         setup = ClusterSetup(where, flavour, certificates, [])
         stack.callback(setup.stop)
-        bus: dict[int, int] = {}
         for number in range(6):
             cluster_port = free_port()
             extra = ["--cluster-enabled", "yes", "--cluster-port", str(cluster_port), *_FAST_REPLICATION]
@@ -331,27 +349,20 @@ def start_cluster(
             server = RunningServer(flavour, _folder(where, f"node-{number}"), password, certificates, extra)
             setup.servers.append(server)
             server.start()
-            bus[server.port] = cluster_port
-        _join(setup, bus)
+            setup.bus[server.port] = cluster_port
+        _assemble(setup)
         setup.heal()
         yield setup
 
 
-def _join(setup: ClusterSetup, bus: dict[int, int]) -> None:
+def _assemble(setup: ClusterSetup) -> None:
     masters, replicas = setup.servers[:3], setup.servers[3:]
     share = -(-SLOTS // len(masters))
     for number, server in enumerate(setup.servers):
         server.cli("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
     for number, server in enumerate(masters):
         server.cli("CLUSTER", "ADDSLOTSRANGE", number * share, min((number + 1) * share, SLOTS) - 1)
-    for one, other in itertools.combinations(setup.servers, 2):
-        one.cli("CLUSTER", "MEET", "127.0.0.1", other.port, bus[other.port])
-
-    def all_know_all() -> bool:
-        lists = [cast("bytes", server.cli("CLUSTER", "NODES")) for server in setup.servers]
-        return all(text.count(b"\n") == len(lists) and b"handshake" not in text for text in lists)
-
-    until(all_know_all, "the nodes do not find each other")
+    setup.join(setup.servers)
     for replica, master in zip(replicas, masters, strict=True):
         replica.cli("CLUSTER", "REPLICATE", node_id(master))
 

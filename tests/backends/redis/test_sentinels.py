@@ -1,0 +1,179 @@
+"""Behind sentinels: whoever is the master is used, and nobody else, without a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import anyio
+import pytest
+
+from holdfast.backends.redis import RedisBackend, RedisOptions
+from holdfast.errors import StoreRefused, StoreUnavailable
+from holdfast.sessions.types import STANDALONE, AppendKey
+from holdfast.testing.conformance.harness import Heard, new_session, read_all
+from tests.backends.redis.everything import everything
+from tests.backends.redis.load import Load, read_on
+from tests.servers import RunningServer
+from tests.topologies import SERVICE, SentinelSetup, start_sentinels
+
+pytestmark = pytest.mark.anyio
+
+OPTIONS = RedisOptions(max_events=100_000)
+
+
+async def promoted(setup: SentinelSetup, old: RunningServer) -> None:
+    with anyio.fail_after(30):
+        while setup.master() is old:
+            await anyio.sleep(0.05)
+
+
+async def test_a_killed_master_is_replaced_and_everything_goes_on(sentinels: SentinelSetup) -> None:
+    async with RedisBackend(sentinels.url, options=OPTIONS) as a, RedisBackend(sentinels.url) as b:
+        load = Load(a)
+        await load.open(4)
+        woken, heard = Heard(), Heard()
+        async with b.log.watch(load.sessions[0], woken), b.bus.subscribe("topic", heard):
+            async with anyio.create_task_group() as tasks:
+                for session in load.sessions:
+                    tasks.start_soon(load.write, session)
+                await load.more(50)
+                sentinels.master().kill()
+                await load.more(50)
+                load.ending = True
+            await load.check_losses_are_told(b)
+            woken.calls.clear()
+            await load.append(load.sessions[0], 10_000)
+            await woken.once()
+            await a.bus.publish("topic", b"hello")
+            await heard.told(b"hello")
+
+
+@pytest.fixture
+def deaf_master(sentinels: SentinelSetup) -> Iterator[RunningServer]:
+    """A master that can be made not to answer sentinels, and goes on answering everybody else."""
+    for server in sentinels.servers:
+        server.cli("ACL", "SETUSER", "app", "on", "nopass", "allkeys", "allchannels", "+@all")
+    master = sentinels.master()
+    yield master
+    master.cli("ACL", "SETUSER", "default", "+@all")
+    for server in sentinels.servers:
+        server.cli("ACL", "DELUSER", "app")
+
+
+async def test_a_zombie_that_still_answers_is_left(
+    sentinels: SentinelSetup, deaf_master: RunningServer
+) -> None:
+    """What it took after its replacement was promoted is lost, and whoever saw it is told."""
+    url = sentinels.url.replace("://", "://app:app@")
+    async with RedisBackend(url, options=OPTIONS) as a, RedisBackend(url) as b:
+        load = Load(a)
+        await load.open(2)
+        woken = Heard()
+        async with b.log.watch(load.sessions[0], woken):
+            async with anyio.create_task_group() as tasks:
+                for session in load.sessions:
+                    tasks.start_soon(load.write, session)
+                await load.more(20)
+                deaf_master.cli("ACL", "SETUSER", "default", "-ping", "-info", "-publish", "-subscribe")
+                await promoted(sentinels, deaf_master)
+                with anyio.fail_after(10):
+                    while (
+                        load.stored[load.sessions[0]][-1].position.epoch
+                        == load.starts[load.sessions[0]].epoch
+                    ):
+                        await anyio.sleep(0.01)
+                role = cast("list[bytes]", deaf_master.cli("ROLE"))
+                assert role[0] == b"master", "it was demoted: this was no zombie"
+                await load.more(20)
+                load.ending = True
+            await load.check_losses_are_told(b)
+            woken.calls.clear()
+            await load.append(load.sessions[0], 10_000)
+            await woken.once()
+
+
+async def test_a_frozen_master_is_left_and_not_gone_back_to(sentinels: SentinelSetup) -> None:
+    async with RedisBackend(sentinels.url, options=OPTIONS) as a, RedisBackend(sentinels.url) as b:
+        load = Load(a)
+        await load.open(2)
+        frozen = sentinels.master()
+        async with anyio.create_task_group() as tasks:
+            for session in load.sessions:
+                tasks.start_soon(load.write, session)
+            await load.more(20)
+            frozen.pause()
+            await promoted(sentinels, frozen)
+            await load.more(20)
+            frozen.resume()
+            await load.more(20)
+            load.ending = True
+        await load.check_losses_are_told(b)
+        assert sentinels.master() is not frozen
+
+
+async def test_a_fresh_reader_finds_what_the_old_master_left(sentinels: SentinelSetup) -> None:
+    async with RedisBackend(sentinels.url) as a:
+        session = await new_session(a)
+        event = await a.log.append(session, STANDALONE, b"x")
+        old = sentinels.master()
+        old.cli("WAIT", 1, 5000)
+        old.kill()
+        await promoted(sentinels, old)
+        async with RedisBackend(sentinels.url) as b:
+            with anyio.fail_after(10):
+                while True:
+                    try:
+                        new = await b.log.append(session, STANDALONE, b"y", key=AppendKey("w", 1))
+                        break
+                    except StoreUnavailable:
+                        continue
+            assert new.position.epoch != event.position.epoch
+            events, gaps = await read_on(b, session, event.position)
+            assert ([each.payload for each in events], gaps) == ([b"y"], 0)
+            assert [each.payload for each in await read_all(b, session, STANDALONE)] == [b"x", b"y"]
+
+
+async def test_one_sentinel_that_answers_is_enough_to_start(sentinels: SentinelSetup) -> None:
+    sentinels.sentinels[0].kill()
+    sentinels.sentinels[1].pause()
+    async with RedisBackend(sentinels.url) as a:
+        await new_session(a)
+
+
+async def test_without_any_sentinel_a_connected_backend_goes_on(sentinels: SentinelSetup) -> None:
+    async with RedisBackend(sentinels.url) as a:
+        for sentinel in sentinels.sentinels:
+            sentinel.kill()
+        await new_session(a)
+        with pytest.raises(StoreUnavailable, match="no sentinel answers"):
+            await RedisBackend(
+                sentinels.url, options=RedisOptions(start_wait=0.5, connect_timeout=0.5)
+            ).__aenter__()
+
+
+async def test_a_service_that_no_sentinel_knows_is_refused_at_once(sentinels: SentinelSetup) -> None:
+    with anyio.fail_after(3), pytest.raises(StoreRefused, match="'another'"):
+        await RedisBackend(sentinels.url.replace(SERVICE, "another")).__aenter__()
+
+
+async def test_wrong_places_are_named(sentinels: SentinelSetup) -> None:
+    master, sentinel = sentinels.master(), sentinels.sentinels[0]
+    with pytest.raises(StoreRefused, match="is a server by itself"):
+        await RedisBackend(f"redis-sentinel://127.0.0.1:{master.port}/{SERVICE}").__aenter__()
+    with pytest.raises(StoreRefused, match="redis-sentinel://"):
+        await RedisBackend(f"redis://127.0.0.1:{sentinel.port}").__aenter__()
+
+
+async def test_servers_and_sentinels_have_passwords_of_their_own() -> None:
+    with start_sentinels("redis", password="secret", sentinel_password="other") as setup:
+        async with RedisBackend(setup.url) as a, RedisBackend(setup.url) as b:
+            await everything(a, b)
+        for wrong, said in (
+            (setup.url.replace("sentinel_password=other", ""), "sentinel_password"),
+            (setup.url.replace("=other", "=wrong"), "sentinel_password"),
+            (setup.url.replace(":secret", ":wrong"), "user or password"),
+        ):
+            with pytest.raises(StoreRefused, match=said) as refused:
+                await RedisBackend(wrong).__aenter__()
+            assert not {"secret", "other", "wrong"} & set(str(refused.value).replace(":", " ").split())
