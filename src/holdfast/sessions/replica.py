@@ -368,7 +368,7 @@ class Replica:
         sessions = list({*self.hub.sessions(), *self.running.busy_sessions()})
         self.registry.mark_used(sessions)
         for start in range(0, len(sessions), _UPKEEP_BATCH):
-            await self._renew(sessions[start : start + _UPKEEP_BATCH])
+            await self._contained(self._renew, sessions[start : start + _UPKEEP_BATCH])
         for session in self.kernel.idle(_IDLE_HERE_SECONDS):
             if not self.running.runs(session):
                 await self.kernel.forget(session)

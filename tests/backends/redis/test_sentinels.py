@@ -14,6 +14,7 @@ from holdfast.sessions.types import STANDALONE, AppendKey
 from holdfast.testing.conformance.harness import Heard, new_session, read_all
 from tests.backends.redis.everything import everything
 from tests.backends.redis.load import Load, read_on
+from tests.backends.redis.waiting import again, until
 from tests.servers import RunningServer
 from tests.topologies import SERVICE, SentinelSetup, start_sentinels
 
@@ -23,9 +24,7 @@ OPTIONS = RedisOptions(max_events=100_000)
 
 
 async def promoted(setup: SentinelSetup, old: RunningServer) -> None:
-    with anyio.fail_after(30):
-        while setup.master() is old:
-            await anyio.sleep(0.05)
+    await until(lambda: setup.master() is not old)
 
 
 async def test_a_killed_master_is_replaced_and_everything_goes_on(sentinels: SentinelSetup) -> None:
@@ -69,20 +68,16 @@ async def test_a_zombie_that_still_answers_is_left(
     async with RedisBackend(url, options=OPTIONS) as a, RedisBackend(url) as b:
         load = Load(a)
         await load.open(2)
+        first = load.sessions[0]
         woken = Heard()
-        async with b.log.watch(load.sessions[0], woken):
+        async with b.log.watch(first, woken):
             async with anyio.create_task_group() as tasks:
                 for session in load.sessions:
                     tasks.start_soon(load.write, session)
                 await load.more(20)
                 deaf_master.cli("ACL", "SETUSER", "default", "-ping", "-info", "-publish", "-subscribe")
                 await promoted(sentinels, deaf_master)
-                with anyio.fail_after(10):
-                    while (
-                        load.stored[load.sessions[0]][-1].position.epoch
-                        == load.starts[load.sessions[0]].epoch
-                    ):
-                        await anyio.sleep(0.01)
+                await until(lambda: load.stored[first][-1].position.epoch != load.starts[first].epoch)
                 role = cast("list[bytes]", deaf_master.cli("ROLE"))
                 assert role[0] == b"master", "it was demoted: this was no zombie"
                 await load.more(20)
@@ -121,13 +116,7 @@ async def test_a_fresh_reader_finds_what_the_old_master_left(sentinels: Sentinel
         old.kill()
         await promoted(sentinels, old)
         async with RedisBackend(sentinels.url) as b:
-            with anyio.fail_after(10):
-                while True:
-                    try:
-                        new = await b.log.append(session, STANDALONE, b"y", key=AppendKey("w", 1))
-                        break
-                    except StoreUnavailable:
-                        continue
+            new = await again(lambda: b.log.append(session, STANDALONE, b"y", key=AppendKey("w", 1)))
             assert new.position.epoch != event.position.epoch
             events, gaps = await read_on(b, session, event.position)
             assert ([each.payload for each in events], gaps) == ([b"y"], 0)

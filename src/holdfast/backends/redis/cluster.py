@@ -26,8 +26,8 @@ __all__ = ["ClusterTopology"]
 
 logger = logging.getLogger("holdfast.backends.redis")
 
-_LOOK_SECONDS: Final = 30.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
+_TICK_SECONDS: Final = 0.5
 _NODES_ASKED: Final = 3
 _LINGER_SECONDS: Final = 5.0
 _KEPT_SECONDS: Final = 30.0
@@ -37,7 +37,7 @@ _KEPT_SECONDS: Final = 30.0
 class ClusterTopology(Topology):
     """The nodes of a cluster. Owns one task, and a line to each master.
 
-    The map is fetched at the start, every half minute, and whenever something speaks against it: a
+    The map is fetched at the start, every few seconds, and whenever something speaks against it: a
     redirection, a connection lost, a slot that nobody serves. Several nodes are asked: one that was cut off
     from the others believes in an old one.
     """
@@ -111,8 +111,11 @@ class ClusterTopology(Topology):
             address = self._slots[slot_of(key)]
             left = max(deadline - loop.time(), 0.0)
             if address is not None:
+                line = self._line(address)
+                if line.link is None:
+                    self.doubt()
                 with suppress(LineClosed):  # the map has changed
-                    return await self._line(address).ready(left)
+                    return await line.ready(left)
             elif left == 0:
                 raise StoreUnavailable(f"no node of the cluster served the slot within {wait_seconds:g} s")
             else:
@@ -161,15 +164,9 @@ class ClusterTopology(Topology):
 
     async def _keep(self) -> None:
         """Follow the cluster for as long as the store is open."""
-        pause = self._options.backoff_min
         said = ""
         while True:
-            unsure = not self._healthy or any(line.link is None for line in self._lines.values())
-            pause = min(pause * 2, self._options.backoff_max) if unsure else self._options.backoff_min
-            with suppress(TimeoutError):
-                wait = pause if unsure else _LOOK_SECONDS * random.uniform(0.75, 1.25)
-                await asyncio.wait_for(self._doubts.wait(), wait)
-            self._doubts.clear()
+            await self._until_in_doubt()
             try:
                 await self._look()
                 said = ""
@@ -178,6 +175,17 @@ class ClusterTopology(Topology):
                 if said != (said := str(exc)):
                     logger.warning("redis cluster: cannot get the map: %s", exc)
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _until_in_doubt(self) -> None:
+        """Return when there is a reason to look, or it is time."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._options.probe_seconds * random.uniform(0.75, 1.25)
+        while loop.time() < due and not self._doubts.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._doubts.wait(), min(_TICK_SECONDS, due - loop.time()))
+            if not self._healthy or any(line.link is None for line in self._lines.values()):
+                break
+        self._doubts.clear()
 
     async def _look(self) -> None:
         seconds = self._options.connect_timeout

@@ -158,11 +158,13 @@ class RedisEventLog(EventLog):
 
     @override
     async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
-        tops: list[Position | None] = []
+        tops: list[Position | BaseException | None] = []
         for start in range(0, len(sessions), _BATCH):
             batch = sessions[start : start + _BATCH]
-            tops += await asyncio.gather(*(self._renew_one(session) for session in batch))
-        return tops
+            # All are renewed that can be: a node of a cluster may be away, and the others not.
+            renewing = (self._renew_one(session) for session in batch)
+            tops += await asyncio.gather(*renewing, return_exceptions=True)
+        return [_unless_failed(top) for top in tops]
 
     @override
     async def claim(self, session: SessionId, reader: str, *, after: Position | None) -> Claim:
@@ -192,9 +194,7 @@ class RedisEventLog(EventLog):
 
     async def recover(self) -> None:
         """After a reconnect: take the leases of all watched sessions again."""
-        watched = self._hints.watched()
-        for start in range(0, len(watched), _BATCH):
-            await asyncio.gather(*(self._renew_one(session) for session in watched[start : start + _BATCH]))
+        await self.renew(self._hints.watched())
 
     async def _renew_one(self, session: SessionId) -> Position | None:
         if not self._keys.valid(session):
@@ -209,6 +209,12 @@ class RedisEventLog(EventLog):
     def _epoch(self) -> str:
         """A name for the next life of a log, should the script have to begin one. Each is used once."""
         return f"{self._seed}{next(self._count):x}"
+
+
+def _unless_failed(top: Position | BaseException | None) -> Position | None:
+    if isinstance(top, BaseException):
+        raise top
+    return top
 
 
 def _events(stream: StreamId, epoch: str, flat: list[Any]) -> tuple[Event, ...]:

@@ -20,7 +20,8 @@ class RedisOptions:
         max_unsent_bytes: bytes on their way to the server; further commands wait.
         ping_seconds: how often each connection is probed.
         silence_seconds: no byte for so long while an answer is due: the connection is given up.
-        probe_seconds: how often it is checked that announcements arrive, and how long they may take.
+        probe_seconds: how often it is checked that announcements arrive, and how long they may take; and how
+            often a cluster is asked which node serves what, if nothing gives reason to ask before.
         backoff_min: first pause between attempts to reconnect.
         backoff_max: longest pause between attempts to reconnect.
         max_events: most events in the log of one session, over all its streams. A full log holds at least
