@@ -236,8 +236,8 @@ def test_no_repr_shows_the_password(url: str, said: str) -> None:
     ["redis", "rediss", "valkey", "valkeys", "REDIS", "rediss-sentinel", "valkey+cluster", "redis-x"],
 )
 def test_every_such_scheme_is_for_this_store(scheme: str) -> None:
-    with pytest.raises(ConfigurationError, match="store URL: the (scheme|host or port)"):
-        open_store(f"{scheme}://host:x/main")
+    with pytest.raises(ConfigurationError, match="store URL"):
+        open_store(f"{scheme}://host:x")
     with pytest.raises(ConfigurationError, match="store URL: the path of the socket"):
         open_store("unix://host")
 
