@@ -134,8 +134,9 @@ def _trim(tx: Transaction, log: SessionLog) -> None:
     options = tx.options
     entries = tx.entries(log)
     open_questions = waiting(tx.connection, log)
-    for entry in entries.values():  # another process may have received the answer
-        entry.precious = entry.precious and (entry.final or entry.offset in open_questions)
+    for entry in [entry for entry in entries.values() if entry.precious]:
+        # Another process may have received the answer.
+        entry.precious = entry.final or entry.offset in open_questions
     gone = victims(
         entries.values(), newest=log.top, max_events=options.max_events, max_bytes=options.max_bytes
     )
@@ -157,16 +158,19 @@ def _unlink(tx: Transaction, log: SessionLog, entries: dict[int, Entry], doomed:
     dropped: list[tuple[int]] = []
     joined: list[tuple[int, int]] = []
     kept, skipped = 0, False
-    for entry in list(entries.values()):
+    for entry in entries.values():
         if entry.offset in doomed:
             dropped.append((entry.row,))
-            del entries[entry.offset]
             log.let_go(entry)
             skipped = True
             continue
         if skipped and kept:  # before the oldest one that is kept, the chain simply ends
             joined.append((kept, entry.row))
+        if len(dropped) == len(doomed):  # mostly the oldest ones: the rest need not be looked at
+            break
         kept, skipped = entry.row, False
+    for offset in doomed:
+        del entries[offset]
     tx.connection.executemany("DELETE FROM log WHERE id = ?", dropped)
     tx.connection.executemany("UPDATE log SET back = ? WHERE id = ?", joined)
 

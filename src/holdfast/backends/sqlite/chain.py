@@ -35,6 +35,8 @@ def entries_since(
     connection: sqlite3.Connection, session: int, last: int, stop: int = 0
 ) -> list[tuple[Any, ...]]:
     """What the writer remembers of the events whose rows lie in (`stop`, `last`], oldest first."""
+    if last <= stop:
+        return []
     rows = connection.execute(_ENTRIES, {"last": last, "session": session, "stop": stop}).fetchall()
     rows.reverse()
     return rows

@@ -21,6 +21,8 @@ _OPENING: Final = threading.Lock()
 
 _FIRST_PAUSE: Final = 0.0002
 _LONGEST_PAUSE: Final = 0.005
+_SHORT_WAIT: Final = 0.1
+"""Seconds. So long, another process of ours is probably just copying the log into the file."""
 
 
 def begin(connection: sqlite3.Connection, wait_seconds: float) -> None:
@@ -31,17 +33,18 @@ def begin(connection: sqlite3.Connection, wait_seconds: float) -> None:
     Raises:
         sqlite3.OperationalError: somebody held the lock all the time, or it is another failure.
     """
-    deadline, pause = time.monotonic() + wait_seconds, _FIRST_PAUSE
+    began, pause = time.monotonic(), _FIRST_PAUSE
     while True:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            if not is_busy(error) or time.monotonic() >= deadline:
+            waited = time.monotonic() - began
+            if not is_busy(error) or waited >= wait_seconds:
                 raise
         else:
             return
         time.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        pause = min(pause * 1.5, _LONGEST_PAUSE if waited > _SHORT_WAIT else _LONGEST_PAUSE / 5)
 
 
 class Database:

@@ -61,7 +61,7 @@ class SqliteOptions:
     heal_seconds: float = 2.0
     tidy_seconds: float = 5.0
     cached_events: int = 100_000
-    checkpoint_bytes: int = 4 * 1024 * 1024
+    checkpoint_bytes: int = 1024 * 1024
 
     def __post_init__(self) -> None:
         for field in fields(self):
