@@ -57,6 +57,7 @@ bench: $(READY) redis ## All speeds, against named peers in the same run; renews
 soak: $(READY) ## An hour of killing, pausing and replacing replicas under load (ARGS="--minutes 5")
 	$(BIN)/python -m chaos --minutes 60 --kills 100 --clients 50 --events 1000 --replicas 4 --stop \
 		--rolling 2 --official 4 --think 5 $(ARGS)
+	HOLDFAST_KILLS=1000 $(BIN)/python -m pytest -n 2 tests/backends/sqlite/test_kills.py
 
 # Debian's redis-server, the second flavour of the tests; Valkey's comes as a wheel.
 .PHONY: redis

@@ -1,110 +1,16 @@
-"""kill -9 takes nothing that was acknowledged; a power cut takes the end, and readers are told."""
+"""A power cut takes the end, and readers are told; so does a backup that is restored."""
 
 from __future__ import annotations
 
-import os
-import random
 import shutil
 from pathlib import Path
-from secrets import token_hex
-from typing import Any, TypeAlias
 
 import pytest
 
 from holdfast.backends.sqlite import SqliteBackend, SqliteOptions
 from holdfast.errors import PositionLost
-from holdfast.sessions.types import STANDALONE, AppendKey, Position, SessionId
+from holdfast.sessions.types import STANDALONE
 from holdfast.testing.conformance.harness import new_session, new_stream, read_all, top_of
-from tests.backends.sqlite.conftest import Sql
-from tests.backends.sqlite.processes import Process
-
-Sent: TypeAlias = dict[int, tuple[SessionId, str, str, int]]
-"""By number of the call: session, text, writer, counter."""
-
-ROUNDS = int(os.environ.get("HOLDFAST_KILL_ROUNDS", "12"))
-"""1,000 in a soak."""
-
-SEED = int(os.environ.get("HOLDFAST_KILL_SEED", "4"))
-
-
-@pytest.mark.timeout(60 + 5 * ROUNDS)
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("synchronous", ["normal", "full"])
-async def test_nothing_acknowledged_is_lost_and_nothing_is_invented(
-    path: Path, sql: Sql, synchronous: str
-) -> None:
-    """The model: what was sent, in the order of sending, and what was acknowledged of it."""
-    chance = random.Random(SEED)
-    sessions: list[SessionId] = []
-    sent: Sent = {}
-    acknowledged: dict[int, Any] = {}
-    async with SqliteBackend(path) as survivor:
-        for number in range(ROUNDS):
-            sessions = [await new_session(survivor) for _ in range(3)]
-            sent, acknowledged = one_life(path, sessions, chance, synchronous)
-            for session in sessions:
-                await check(survivor, session, sent, acknowledged)
-            if number % 3 == 0:
-                assert sql("PRAGMA integrity_check") == [("ok",)]
-    # Nobody has it open any more: the next one begins a new life, and honours positions of the old one.
-    async with SqliteBackend(path) as later:
-        assert sql("PRAGMA integrity_check") == [("ok",)]
-        for session in sessions:
-            await check(later, session, sent, acknowledged, after_restart=True)
-
-
-def one_life(
-    path: Path, sessions: list[SessionId], chance: random.Random, synchronous: str
-) -> tuple[Sent, dict[int, Any]]:
-    """A process that appends as fast as it can, and is killed in the middle of it."""
-    process = Process(path, synchronous=synchronous, checkpoint_bytes=40_000, max_events=10_000)
-    sent: Sent = {}
-    answers: dict[int, Any] = {}
-    counters = dict.fromkeys(sessions, 0)
-    for _ in range(chance.randrange(1, 400)):
-        session = chance.choice(sessions)
-        counters[session] += 1
-        text = f"{token_hex(8)} {'x' * chance.choice((1, 10, 3000))}"
-        call = process.send("append", session, text, process.replica, counters[session])
-        sent[call] = (session, text, process.replica, counters[session])
-        if chance.random() < 0.02:  # so that some rounds go on for a while
-            call, result = process.receive()
-            answers[call] = result
-    process.kill()
-    answers |= dict(process.rest())
-    process.end()
-    return sent, answers
-
-
-async def check(
-    backend: SqliteBackend,
-    session: SessionId,
-    sent: Sent,
-    acknowledged: dict[int, Any],
-    *,
-    after_restart: bool = False,
-) -> None:
-    mine = [
-        (call, text, writer, counter) for call, (to, text, writer, counter) in sent.items() if to == session
-    ]
-    events = await read_all(backend, session, STANDALONE)
-    assert [event.position.offset for event in events] == list(range(1, len(events) + 1))
-    assert [event.payload.decode() for event in events] == [text for _, text, _, _ in mine[: len(events)]]
-    for call, text, writer, counter in mine:
-        if call in acknowledged:
-            _, offset, previous = acknowledged[call]
-            assert (offset, previous) == (counter, counter - 1)
-            assert offset <= len(events)
-        if not after_restart:  # whoever does not know says it again: it is stored once
-            key = AppendKey(writer, counter)
-            if counter < len(events):
-                continue
-            again = await backend.log.append(session, STANDALONE, text.encode(), key=key)
-            assert again.position.offset == counter
-    epochs = {acknowledged[call][0] for call, *_ in mine if call in acknowledged}
-    for epoch in epochs:
-        rest = await read_all(backend, session, STANDALONE, after=Position(epoch, 1))
-        assert len(rest) == len(await read_all(backend, session, STANDALONE)) - 1
 
 
 async def test_a_power_cut_takes_the_end_and_readers_are_told(path: Path, tmp_path: Path) -> None:
