@@ -2,7 +2,18 @@
 
 from collections.abc import Sequence
 
-from benchmarks import append, call, growth, pauses, resume, stored
+from benchmarks import append, call, growth, pauses, resume, sqlite_append, sqlite_processes, stored
 from benchmarks.line import Line
 
-LINES: Sequence[Line] = (call.LINE, append.LINE, stored.LINE, resume.LINE, growth.LINE, pauses.LINE)
+LINES: Sequence[Line] = (
+    call.LINE,
+    append.LINE,
+    stored.LINE,
+    resume.LINE,
+    growth.LINE,
+    pauses.LINE,
+    sqlite_append.APPEND,
+    sqlite_append.GROWTH,
+    sqlite_processes.WAKE,
+    sqlite_processes.SHARE,
+)

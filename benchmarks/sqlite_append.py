@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
@@ -142,10 +142,10 @@ async def opened(backend: SqliteBackend, number: int) -> list[SessionId]:
     return sessions
 
 
-async def timed(write: Callable[[int], object], number: int) -> float:
+async def timed(write: Callable[[int], Coroutine[object, object, None]], number: int) -> float:
     """Runs all writers; how many a second were written."""
     began = time.perf_counter()
-    await asyncio.gather(*(write(writer) for writer in range(WRITERS)))  # type: ignore[call-overload]
+    await asyncio.gather(*(write(writer) for writer in range(WRITERS)))
     return number / (time.perf_counter() - began)
 
 

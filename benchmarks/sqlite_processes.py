@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from benchmarks.line import Bench, Goal, Line, Medians, Row
 from holdfast.backends.sqlite import SqliteBackend, SqliteOptions
-from holdfast.sessions.types import STANDALONE, AppendKey, Position, SessionFacts, SessionId
+from holdfast.sessions.types import STANDALONE, AppendKey, Event, Position, SessionFacts, SessionId
 
 How: TypeAlias = Literal["auto", "poll"]
 
@@ -46,7 +46,11 @@ async def hear(path: Path, number: int, how: How) -> dict[str, float]:
     async with SqliteBackend(path, options=SqliteOptions(hints=how)) as backend:
         (session,) = await opened(backend, 1)
         woken = asyncio.Event()
-        async with backend.log.watch(session, woken.set) as cursor:
+
+        def wake_up(_: Event | None) -> None:
+            woken.set()
+
+        async with backend.log.watch(session, wake_up) as cursor:
             began = time.process_time(), time.perf_counter()
             await asyncio.sleep(2)
             idle = (time.process_time() - began[0]) / (time.perf_counter() - began[1])
@@ -175,7 +179,8 @@ async def main(name: str, path: Path, number: int, *rest: str) -> object:
         case "hear":
             return await hear(path, number, "poll" if rest[0] == "poll" else "auto")
         case "talk":
-            return await talk(path, number, SessionId(rest[0]), "poll" if rest[1] == "poll" else "auto")
+            await talk(path, number, SessionId(rest[0]), "poll" if rest[1] == "poll" else "auto")
+            return None
         case "share":
             return await share(path, number, int(rest[0]))
         case _:
