@@ -51,7 +51,7 @@ async def append(
 
 
 def live(path: str, pipe: str, writer: str, sessions: list[str], options: dict[str, Any], fold: int) -> None:
-    tail.FOLDED_AT = fold  # type: ignore[misc] - so that it happens often
+    tail.FOLDED_AT = fold  # type: ignore[misc]  # so that it happens often
     acknowledge = os.open(pipe, os.O_WRONLY)
     anyio.run(append, path, writer, sessions, options, acknowledge)
 
