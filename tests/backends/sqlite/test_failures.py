@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,32 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN " + sys.argv[2])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 @contextmanager
-def locked(path: Path) -> Generator[None]:
+def locked(path: Path, how: str = "IMMEDIATE") -> Generator[None]:
     """Another program in the middle of a transaction."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    arguments = [sys.executable, "-c", HOLD, str(path), how]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
         yield
-        other.execute("ROLLBACK")
+        other.kill()
 
 
-async def test_a_lock_of_another_program_is_reported_after_a_bounded_wait(path: Path) -> None:
+@pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
+async def test_a_lock_of_another_program_is_reported_after_a_bounded_wait(path: Path, how: str) -> None:
     async with SqliteBackend(path, options=SOON) as backend:
         session = await new_session(backend)
         event = await backend.log.append(session, STANDALONE, b"before")
-        with locked(path):
+        with locked(path, how):
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match=r"another program has held a lock .* 0\.2 s"):
                 await backend.log.append(session, STANDALONE, b"x")
@@ -119,6 +131,42 @@ async def test_a_damaged_file_is_refused_with_what_to_do(path: Path) -> None:
             await backend.log.append(session, STANDALONE, b"x")
 
 
+@pytest.mark.parametrize("start", [4096, 0])
+async def test_a_damaged_file_is_moved_aside_on_request(path: Path, start: int) -> None:
+    async with SqliteBackend(path) as backend:
+        session = await new_session(backend)
+        for _ in range(200):
+            await backend.log.append(session, STANDALONE, b"x" * 500)
+    content = read(path)
+    damaged = content[:start] + os.urandom(len(content) - start)
+    write(path, damaged)
+    async with SqliteBackend(f"sqlite://{path}?on_damage=move_aside") as backend:
+        assert await backend.sessions.find(session, owner=None, with_facts=False) is None
+        await new_session(backend)
+    (aside,) = path.parent.glob("store.db.damaged-*Z")
+    assert read(aside) == damaged
+    async with SqliteBackend(f"sqlite://{path}?on_damage=move_aside") as backend:
+        assert await backend.sessions.count() == 1  # the new one is whole
+
+
+async def test_a_file_that_others_serve_is_not_moved(path: Path) -> None:
+    async with SqliteBackend(path) as one:
+        session = await new_session(one)
+        write_middle(path)
+        async with SqliteBackend(path, options=SqliteOptions(on_damage="move_aside")):
+            pass
+        assert not list(path.parent.glob("*.damaged-*"))
+        assert await one.sessions.find(session, owner=None, with_facts=False)
+
+
+def write_middle(path: Path) -> None:
+    """Break a page of the file that is not looked at when it is opened."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size - 4096)
+        file.write(os.urandom(4096))
+
+
 async def test_a_later_version_is_refused_with_the_reason(path: Path, sql: Sql) -> None:
     async with SqliteBackend(path):
         pass
@@ -171,6 +219,51 @@ async def main():
         print(error)
 anyio.run(main)
 """
+
+
+FULL_DISK = """
+import anyio, sys
+from pathlib import Path
+from holdfast.backends.sqlite import SqliteBackend
+from holdfast.errors import StoreRefused
+from holdfast.sessions.types import STANDALONE, SessionFacts, SessionId
+folder = Path(sys.argv[1])
+async def main():
+    async with SqliteBackend(folder / "store.db") as backend:
+        session = SessionId("s")
+        await backend.sessions.open(SessionFacts(session, None, "2025-11-25", b"{}", 60.0), limit=None)
+        start, written = (await backend.log.renew([session]))[0], 0
+        filler = folder / "somebody else's"
+        filler.write_bytes(b"x" * 1_000_000)
+        try:
+            while True:
+                await backend.log.append(session, STANDALONE, b"x" * 2000)
+                written += 1
+        except StoreRefused as error:
+            print(error)
+        try:
+            await backend.replicas.alive(backend.replica)
+        except StoreRefused as error:
+            print("not ready:", error)
+        page = await backend.log.read(session, STANDALONE, after=start, limit=9999)
+        print(len(page.events) == written > 0)
+        filler.unlink()
+        print((await backend.log.append(session, STANDALONE, b"x")).position.offset == written + 1)
+        await backend.replicas.beat(60)
+        print(await backend.replicas.alive(backend.replica))
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk")
+def test_a_disk_that_is_full_fails_what_writes_until_there_is_room(tmp_path: Path) -> None:
+    mount = 'mount -t tmpfs -o size=1600k none "$1" && exec "$2" -c "$3" "$1"'
+    arguments = ["unshare", "--mount", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, FULL_DISK]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=50, check=False)
+    error, ready, *rest = done.stdout.splitlines() or [done.stderr, ""]
+    assert "the disk (or a quota) is full" in error, done
+    assert "not ready" in ready
+    assert rest == ["True", "True", "True"], done
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user: root may write everywhere")
@@ -276,6 +369,10 @@ async def test_a_file_that_was_removed_or_replaced_is_not_written_to(path: Path)
         for _ in range(3):
             with pytest.raises(StoreRefused, match="removed or replaced"):
                 await backend.log.append(session, STANDALONE, b"x")
+            with pytest.raises(StoreRefused, match="removed or replaced"):
+                await backend.sessions.find(session, owner=None, with_facts=False)
+            with pytest.raises(StoreRefused, match="removed or replaced"):
+                await backend.replicas.alive(backend.replica)  # what readiness asks
 
 
 async def test_a_failure_after_the_commit_does_not_store_twice(

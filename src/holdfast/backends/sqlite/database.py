@@ -12,6 +12,7 @@ from holdfast.backends.sqlite import schema
 from holdfast.backends.sqlite.failures import is_busy, store_error
 from holdfast.backends.sqlite.location import check_filesystem
 from holdfast.backends.sqlite.options import SqliteOptions
+from holdfast.backends.sqlite.recovery import move_aside_if_damaged
 from holdfast.errors import ConfigurationError, StoreRefused
 
 __all__ = ["Database", "begin"]
@@ -19,6 +20,7 @@ __all__ = ["Database", "begin"]
 _OPENING: Final = threading.Lock()
 """POSIX drops all locks of a process on a file when it closes any descriptor of it. `_create` closes one."""
 
+_CHECK_SECONDS: Final = 1.0
 _FIRST_PAUSE: Final = 0.0002
 _LONGEST_PAUSE: Final = 0.005
 _SHORT_WAIT: Final = 0.1
@@ -54,6 +56,8 @@ class Database:
         self._make_folder = make_folder
         self.path: Final = path
         self.options: Final = options
+        self._identity: tuple[int, int] | None = None
+        self._next_check = 0.0
 
     def prepare(self) -> None:
         """Make the file what this release needs.
@@ -65,14 +69,19 @@ class Database:
         """
         if reason := check_filesystem(self.path):
             raise ConfigurationError(f"store: {self.path}: {reason}. Use a local disk, or redis://")
+        if self.options.on_damage == "move_aside":
+            move_aside_if_damaged(self.path, self.options.busy_seconds)
         deadline = time.monotonic() + self.options.busy_seconds
         while True:
             try:
-                return self._prepare()
+                self._prepare()
             except sqlite3.Error as error:
                 # Where waiting could be a deadlock, such as at the switch to WAL, SQLite gives up at once.
                 if not is_busy(error) or time.monotonic() >= deadline:
                     raise store_error(error, self.path, self.options.busy_seconds) from error
+            else:
+                self._identity = _identity(self.path)
+                return
             time.sleep(_LONGEST_PAUSE)
 
     def _prepare(self) -> None:
@@ -105,6 +114,22 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def check_file(self) -> None:
+        """Nothing, as long as the file is where it was opened. It looks once a second.
+
+        Raises:
+            StoreRefused: somebody removed or replaced it. What is written now, nobody would find.
+        """
+        now = time.monotonic()
+        if now < self._next_check:
+            return
+        if _identity(self.path) != self._identity:
+            raise StoreRefused(
+                f"{self.path}: the file was removed or replaced while it was open. Restart this process; "
+                "stop all of them before a file is restored"
+            )
+        self._next_check = now + _CHECK_SECONDS
 
     def failure(self, error: BaseException) -> BaseException:
         """`error` as the caller of a backend may see it."""
@@ -174,6 +199,14 @@ class Database:
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _statements(script: str) -> list[str]:

@@ -84,7 +84,14 @@ class Engine:
 
     def glance(self, key: str, run: Callable[[sqlite3.Connection], T]) -> T | None:
         """Read something small at once, if that is likely to wait for nothing; None: use `read`."""
-        return self._running.glance.read(key, run)
+        running = self._running
+        return None if running.writer.trouble else running.glance.read(key, run)
+
+    def check(self) -> None:
+        """Nothing, if what was written last was stored; else raises the `StoreError` of that."""
+        trouble = self._running.writer.trouble
+        if isinstance(trouble, StoreError):
+            raise type(trouble)(*trouble.args) from trouble
 
     def now(self) -> int:
         """Milliseconds since 1970."""
@@ -152,7 +159,7 @@ class _Threads:
             def deliver(own: dict[bytes, None]) -> None:
                 loop.post(hints.receive, (datagram(own),))
 
-            writer = Writer(database, connection, replica, clock, deliver)
+            self.writer = writer = Writer(database, connection, replica, clock, deliver)
             self._closing.append(writer.close)
             reader = Reader(database, clock)
             self._closing.append(reader.close)

@@ -6,16 +6,20 @@ from typing import Final
 
 from holdfast.errors import StoreError, StoreRefused, StoreUnavailable
 
-__all__ = ["concerns_all", "is_busy", "store_error"]
+__all__ = ["concerns_all", "is_busy", "is_damage", "store_error"]
 
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _REFUSED: Final = {
     sqlite3.SQLITE_CORRUPT: (
         "the file is damaged. Stop the server, keep a copy, then restore a backup, or move the file away "
-        "(with the -wal and -shm files beside it) to begin with an empty one; "
+        "(with the -wal and -shm files beside it) to begin with an empty one, or have it done at the start: "
+        "?on_damage=move_aside. "
         "`sqlite3 FILE .recover` may save some of it"
     ),
-    sqlite3.SQLITE_NOTADB: "the file is no SQLite database, or its start is damaged. Choose another path",
+    sqlite3.SQLITE_NOTADB: (
+        "the file is no SQLite database, or its start is damaged. Choose another path, or restore a backup; "
+        "?on_damage=move_aside renames it at the start and begins with an empty one"
+    ),
     sqlite3.SQLITE_READONLY: "the file or its folder cannot be written. The server's user needs both",
     sqlite3.SQLITE_PERM: "the file cannot be opened by this user",
     sqlite3.SQLITE_AUTH: "access was denied",
@@ -42,9 +46,19 @@ def is_busy(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and _code(error) in _BUSY
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the file itself is broken."""
+    return isinstance(error, sqlite3.Error) and _code(error) in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    )
+
+
 def concerns_all(error: BaseException) -> bool:
     """Whether the next operation would fail in the same way, whatever it is."""
-    return isinstance(error, sqlite3.Error) and _code(error) in _CONCERNS_ALL
+    return isinstance(error, StoreError) or (
+        isinstance(error, sqlite3.Error) and _code(error) in _CONCERNS_ALL
+    )
 
 
 def store_error(error: BaseException, path: Path, waited_seconds: float) -> StoreError:

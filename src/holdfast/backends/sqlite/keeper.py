@@ -4,17 +4,14 @@ import logging
 import os
 import sqlite3
 import time
-from pathlib import Path
 from typing import Final
 
 from holdfast.backends.sqlite.database import Database, begin
-from holdfast.errors import StoreRefused
 
 __all__ = ["Keeper"]
 
 logger = logging.getLogger("holdfast.backends.sqlite")
 
-_CHECK_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 _FREE_PAGES: Final = 256
 """So many are kept for what comes next, and so many are given back in one step."""
@@ -32,9 +29,6 @@ class Keeper:
         self._writer = writer
         self._options = database.options
         self._log = f"{database.path}-wal"
-        self._path = database.path
-        self._identity = _identity(database.path)
-        self._next_check = 0.0
         self._connection = database.connect()
         writer.execute(f"PRAGMA journal_size_limit = {database.options.checkpoint_bytes}")
         self._pending = False
@@ -48,23 +42,6 @@ class Keeper:
                 self.checkpoint()
         except FileNotFoundError:
             pass
-
-    def check_file(self) -> None:
-        """Nothing, as long as the file is where it was opened.
-
-        Raises:
-            StoreRefused: somebody removed or replaced it. What is written now, nobody would find.
-        """
-        now = time.monotonic()
-        if now < self._next_check:
-            return
-        self._next_check = now + _CHECK_SECONDS
-        if _identity(self._path) != self._identity:
-            self._next_check = now
-            raise StoreRefused(
-                f"{self._path}: the file was removed or replaced while it was open. Restart this process; "
-                "stop all of them before a file is restored"
-            )
 
     def due(self) -> bool:
         """Whether it is time to tidy up."""
@@ -112,11 +89,3 @@ class Keeper:
     def close(self) -> None:
         """Release the connection."""
         self._connection.close()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -7,7 +7,11 @@ from holdfast.errors import ConfigurationError
 
 __all__ = ["SqliteOptions"]
 
-_CHOICES = {"synchronous": ("normal", "full"), "hints": ("auto", "poll")}
+_CHOICES = {
+    "synchronous": ("normal", "full"),
+    "hints": ("auto", "poll"),
+    "on_damage": ("refuse", "move_aside"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class SqliteOptions:
         synchronous: `"normal"` or `"full"`.
         hints: `"auto"`: processes wake each other by datagrams (AF_UNIX) where the system has them;
             `"poll"`: they look at the file's change counter instead.
+        on_damage: `"refuse"`: a file that is found damaged is left as it is, and the error says what to do;
+            `"move_aside"`: who is first to open it looks through all of it, and renames it if it is damaged.
         busy_seconds: how long to wait while another program holds a lock on the file.
         stall_seconds: how long a caller waits for the disk.
         max_waiting: operations that may wait; further ones are refused.
@@ -45,6 +51,7 @@ class SqliteOptions:
 
     synchronous: Literal["normal", "full"] = "normal"
     hints: Literal["auto", "poll"] = "auto"
+    on_damage: Literal["refuse", "move_aside"] = "refuse"
     busy_seconds: float = 5.0
     stall_seconds: float = 30.0
     max_waiting: int = 20_000

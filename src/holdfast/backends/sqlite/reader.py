@@ -24,6 +24,7 @@ class Reader:
         """Do all calls, one by one; one that fails does not concern the others."""
         snapshot = Snapshot(self._connection, int(self._clock() * 1000), self._tail)
         try:
+            self._database.check_file()
             self._connection.execute("BEGIN")
             life, folded, next_event = self._connection.execute(
                 "SELECT life, folded, next_event FROM file"

@@ -27,6 +27,7 @@ class SqliteReplicaDirectory(ReplicaDirectory):
 
     @override
     async def alive(self, replica: ReplicaId) -> bool:
+        self._engine.check()  # a file that cannot be written knows nobody's present state
         return await self._engine.read(partial(_alive, replica=encode(replica)))
 
     @override

@@ -27,6 +27,9 @@ _AGAIN_SECONDS = 0.002
 class Writer:
     """Owns the connection that writes. Everything here runs in the writer's thread.
 
+    Attributes:
+        trouble: why nothing can be written; None: the last transaction was stored.
+
     Args:
         database: the file.
         connection: to it, without a timeout of its own.
@@ -51,6 +54,7 @@ class Writer:
         self._deliver = deliver
         self._cache = SessionCache(database.options.cached_events)
         self._outbox = Outbox()
+        self.trouble: BaseException | None = None
         self._keeper = Keeper(database, connection)
 
     def carry_out(self, calls: list[Call[Transaction]]) -> None:
@@ -59,6 +63,8 @@ class Writer:
             self._commit(calls)
         except Exception as error:  # noqa: BLE001 - it is handed to the callers
             self._undo()
+            if concerns_all(error):
+                self.trouble = self._database.failure(error)
             if len(calls) == 1 or concerns_all(error):
                 for call in calls:
                     call.result, call.error = None, self._database.failure(error)
@@ -99,7 +105,7 @@ class Writer:
         self._end(tx)
 
     def _begin(self) -> Transaction:
-        self._keeper.check_file()
+        self._database.check_file()
         begin(self._connection, self._options.busy_seconds)
         if self._cache.look(self._connection):
             self._database.check_version(self._connection)
@@ -110,6 +116,7 @@ class Writer:
     def _end(self, tx: Transaction) -> None:
         tx.finish()
         self._connection.execute("COMMIT")
+        self.trouble = None
         try:
             self._announce(tx)
             self._cache.shrink()
