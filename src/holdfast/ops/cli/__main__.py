@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from holdfast.ops.cli.options import add_serve_arguments, serve_options
 from holdfast.ops.cli.serve import serve
+from holdfast.ops.cli.sessions import add_sessions_command
 from holdfast.ops.cli.transfer import add_transfer_commands
 
 __all__ = ["main"]
@@ -35,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     serving.set_defaults(run=_serve)
     add_serve_arguments(serving)
     add_transfer_commands(commands)
+    add_sessions_command(commands)
     return parser
 
 
