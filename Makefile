@@ -48,7 +48,7 @@ check: $(READY) ## Style, format, types (mypy and pyright, both strict), import 
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-conformance: $(READY) redis ## The official MCP conformance suite: two processes, one store, round robin
+conformance: $(READY) redis ## The official MCP conformance suite: two processes behind round robin, on SQLite and Valkey
 	$(BIN)/python -m conformance.run
 
 bench: $(READY) redis ## All speeds, against named peers in the same run; renews docs/benchmarks.md (ARGS=--quick)

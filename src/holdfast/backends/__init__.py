@@ -50,6 +50,10 @@ def open_store(
         return _wrapped(_open_sqlite(url, name, settings), settings)
     if separator and _REDIS.fullmatch(scheme):
         return _wrapped(_open_redis(url, settings), settings)
+    if not separator:
+        raise ConfigurationError(
+            f"{setting}: expected a URL, such as sqlite:///srv/sessions.db for a file, or redis://localhost"
+        )
     raise ConfigurationError(
         f"{setting}: no store has the scheme {scheme[:20]!r}, expected memory://, sqlite://, "
         "redis://, rediss://, valkey://, valkeys://, unix://, redis-sentinel://, redis-cluster://"

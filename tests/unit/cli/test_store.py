@@ -77,3 +77,10 @@ def test_servers_of_the_same_name_in_different_folders_do_not_share_a_file(
     monkeypatch.chdir("other")
     assert file_name_of("server:mcp") != here
     assert file_name_of(os.fspath(tmp_path / "server.py") + ":mcp") == here
+
+
+@pytest.mark.parametrize("path", ["mine.db", "/home/me/mine.db", "localhost:6379", "sqlite:/x"])
+def test_what_is_no_url_is_answered_with_one(path: str) -> None:
+    with pytest.raises(CliError, match="--store: expected a URL, such as sqlite:///srv/sessions") as refused:
+        StoreChoice(path, "--store").open()
+    assert path not in str(refused.value)  # it may be a password

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from holdfast.errors import SessionExists
 from holdfast.ops.transfer.archive import Archive
-from holdfast.ops.transfer.looking import look
+from holdfast.ops.transfer.looking import look, together
 from holdfast.ops.transfer.records import Copy, Counts, image_of
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.types import SessionId, advisory_ttl
@@ -45,30 +45,43 @@ class Imported:
 async def import_sessions(backend: Backend, archive: Archive, *, step: Callable[[], object]) -> Imported:
     """Bring the store up to date; `step` is called once for each session in the file."""
     result = Imported()
-    for session in archive.living():
+
+    async def bring(session: SessionId) -> None:
         copy = archive.copy(session)
         if copy.image.facts.ttl_seconds < time.time() - (archive.passed_at or 0.0):
             result.expired += 1
-        elif await _bring(backend, copy, archive.sessions[session].digests, result):
-            result.wanted.add(copy)
-            there = await look(backend, session)
-            if there is not None and there.digest() == copy.digest():
-                result.verified.add(there)
         else:
-            result.kept.append(session)
+            await _bring(backend, copy, archive.sessions[session].digests, result)
         step()
-    for session in archive.ended():
+
+    async def end(session: SessionId) -> None:
         await _end(backend, session, archive.sessions[session].digests, result)
         step()
+
+    await together(bring, archive.living())
+    await together(end, archive.ended())
     return result
 
 
-async def _bring(backend: Backend, copy: Copy, digests: list[str], result: Imported) -> bool:
-    """Put a session into the store; False: something else is there, and stays."""
+async def _bring(backend: Backend, copy: Copy, digests: list[str], result: Imported) -> None:
+    """Put a session into the store, unless something else is there."""
     there = await look(backend, copy.id)
     digest = "" if there is None else there.digest()
-    if digest == digests[-1]:
-        return True
+    if digest != digests[-1]:
+        if not await _replace(backend, copy, there, digest, digests):
+            result.kept.append(copy.id)
+            return
+        result.restored += there is None
+        result.updated += there is not None
+        there = await look(backend, copy.id)
+        digest = "" if there is None else there.digest()
+    result.wanted.add(copy)
+    if there is not None and digest == digests[-1]:
+        result.verified.add(there)
+
+
+async def _replace(backend: Backend, copy: Copy, there: Copy | None, digest: str, digests: list[str]) -> bool:
+    """Restore a session where none is, or an earlier copy of it; whether that could be done."""
     if there is not None and image_of(digest) not in map(image_of, digests):
         return False
     if image_of(digest) != image_of(digests[-1]):
@@ -77,10 +90,6 @@ async def _bring(backend: Backend, copy: Copy, digests: list[str], result: Impor
         except SessionExists:
             return False
     await _subscribe(backend, copy, set() if there is None else set(there.subscriptions))
-    if there is None:
-        result.restored += 1
-    else:
-        result.updated += 1
     return True
 
 

@@ -1,8 +1,8 @@
 """Sessions as a store has them now, several at a time."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -10,7 +10,7 @@ from holdfast.ops.transfer.records import Copy
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.types import SessionId
 
-__all__ = ["listed", "look", "look_at"]
+__all__ = ["listed", "look", "look_at", "together"]
 
 _PAGE: Final = 500
 _AT_ONCE: Final = 16
@@ -42,8 +42,17 @@ async def look_at(
         async def one(session: SessionId, found: dict[SessionId, Copy | None] = found) -> None:
             found[session] = await look(backend, session)
 
-        async with anyio.create_task_group() as tasks:
-            for session in batch:
-                tasks.start_soon(one, session)
+        await together(one, batch)
         for session in batch:
             yield session, found[session]
+
+
+async def together(
+    work: Callable[[SessionId], Coroutine[Any, Any, None]], sessions: Iterable[SessionId]
+) -> None:
+    """Do the same for many sessions, some at a time: a store is far away, and has time for several."""
+    rest = iter(sessions)
+    while batch := list(islice(rest, _AT_ONCE)):
+        async with anyio.create_task_group() as tasks:
+            for session in batch:
+                tasks.start_soon(work, session)
