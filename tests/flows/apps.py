@@ -252,6 +252,7 @@ def app_factory(
     stage: Stage | None = None,
     *,
     verifier: Any = None,
+    transport: Literal["http", "sse"] = "http",
     **options: Any,
 ) -> Callable[[int], Starlette]:
     """A factory of the application for `replicas`; `options` go to the framework's own method."""
@@ -260,15 +261,17 @@ def app_factory(
     def make(number: int) -> Starlette:
         server = _Server(number, stage)
         return (
-            _sdk_app(server, verifier, options)
+            _sdk_app(server, verifier, options, transport)
             if framework == "sdk"
-            else _fastmcp_app(server, verifier, options)
+            else _fastmcp_app(server, verifier, {"transport": transport, **options})
         )
 
     return make
 
 
-def _sdk_app(server: _Server, verifier: TokenVerifier | None, options: dict[str, Any]) -> Starlette:
+def _sdk_app(
+    server: _Server, verifier: TokenVerifier | None, options: dict[str, Any], transport: str
+) -> Starlette:
     url = AnyHttpUrl("http://localhost:8000")
     auth = AuthSettings(issuer_url=url, resource_server_url=None) if verifier else None
     mcp = MCPServer("flows", lifespan=server.lifespan, token_verifier=verifier, auth=auth)
@@ -301,12 +304,12 @@ def _sdk_app(server: _Server, verifier: TokenVerifier | None, options: dict[str,
         return EmptyResult()
 
     mcp.custom_route("/health", methods=["GET"])(server.health)
-    app = mcp.streamable_http_app(**options)
+    app = mcp.streamable_http_app(**({} if transport == "sse" else options))
     lowlevel = mcp.session_manager.app
     lowlevel.add_request_handler("logging/setLevel", SetLevelRequestParams, set_level)
     lowlevel.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribe)
     lowlevel.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)
-    return app
+    return mcp.sse_app(**options) if transport == "sse" else app
 
 
 def _fastmcp_app(server: _Server, verifier: Any, options: dict[str, Any]) -> Starlette:

@@ -177,7 +177,7 @@ async def test_a_stateless_fastmcp_application_is_refused_when_it_starts() -> No
 
 
 def test_an_application_without_an_endpoint_is_refused(setup: Setup) -> None:
-    with pytest.raises(holdfast.ConfigurationError, match="no Streamable HTTP endpoint"):
+    with pytest.raises(holdfast.ConfigurationError, match="no Streamable HTTP or HTTP"):
         holdfast.attach(Starlette(), store="memory://")
 
 

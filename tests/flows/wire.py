@@ -28,6 +28,7 @@ class ServerEvent:
     id: str | None = None
     retry: int | None = None
     comment: str | None = None
+    name: str | None = None
 
     @property
     def message(self) -> dict[str, Any]:
@@ -298,5 +299,9 @@ def _parse(block: str) -> ServerEvent:
             fields[name] = value.removeprefix(" ")
     retry = fields.get("retry")
     return ServerEvent(
-        fields.get("data", ""), fields.get("id"), None if retry is None else int(retry), comment
+        fields.get("data", ""),
+        fields.get("id"),
+        None if retry is None else int(retry),
+        comment,
+        fields.get("event"),
     )

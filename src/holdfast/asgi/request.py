@@ -21,7 +21,7 @@ from holdfast.sessions.replica import Replica
 from holdfast.sessions.running import RunningRequest
 from holdfast.sessions.types import Session, SessionFacts, advisory_ttl
 
-__all__ = ["run_notification", "run_request"]
+__all__ = ["finish", "run_notification", "run_request"]
 
 logger = logging.getLogger("holdfast")
 
@@ -65,7 +65,7 @@ async def run_notification(
 async def _conclude(replica: Replica, exchange: HttpExchange, outlet: Outlet, response: bytes) -> None:
     exchange.answered = True
     if not outlet.answer_now(response):
-        await _finish(replica, outlet, response)
+        await finish(replica, outlet, response)
 
 
 async def _handle(replica: Replica, exchange: HttpExchange, session: Session, message: Request) -> bytes:
@@ -109,7 +109,8 @@ def _unanswered(message: Request, running: RunningRequest) -> bytes:
     return encode_error(message.id, INTERNAL_ERROR, "The server is shutting down", data)
 
 
-async def _finish(replica: Replica, outlet: Outlet, response: bytes) -> None:
+async def finish(replica: Replica, outlet: Outlet, response: bytes) -> None:
+    """Send the answer. If the store fails, keep trying after this returns."""
     with anyio.move_on_after(_FINISH_SECONDS, shield=True):
         try:
             await outlet.finish(response)

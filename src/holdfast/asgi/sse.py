@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["KEEPALIVE", "frame", "prime", "retry"]
+__all__ = ["KEEPALIVE", "event", "frame", "prime", "retry"]
 
 KEEPALIVE: Final = b": keepalive\n\n"
 """A comment: it keeps proxies from closing an idle stream, and clients ignore it."""
@@ -16,6 +16,11 @@ def frame(payload: bytes, event_id: str | None = None) -> bytes:
     if event_id is None:
         return b"event: message\ndata: " + data + b"\n\n"
     return b"id: " + event_id.encode() + b"\nevent: message\ndata: " + data + b"\n\n"
+
+
+def event(name: str, data: bytes, event_id: str) -> bytes:
+    """An event of another name, of one line."""
+    return f"id: {event_id}\nevent: {name}\ndata: ".encode() + data + b"\n\n"
 
 
 def prime(event_id: str, retry_milliseconds: int) -> bytes:

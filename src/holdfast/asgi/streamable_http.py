@@ -1,6 +1,5 @@
 """Streamable HTTP of the handshake era (2024-11-05 to 2025-11-25): POST, GET and DELETE, on any replica."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -17,36 +16,37 @@ from holdfast.asgi.guards import (
     read_headers,
 )
 from holdfast.asgi.jsonrpc import (
-    INTERNAL_ERROR,
     Answer,
     InvalidMessageError,
     Notification,
     Request,
     decode,
 )
+from holdfast.asgi.messages import (
+    LARGEST_CLIENT_BYTES,
+    open_session,
+    refusing,
+    take_answer,
+    take_notification,
+)
 from holdfast.asgi.options import EdgeOptions
 from holdfast.asgi.reply import Reply
-from holdfast.asgi.request import run_notification, run_request
-from holdfast.asgi.responses import send_json, send_refusal, send_status
+from holdfast.asgi.request import run_request
+from holdfast.asgi.responses import send_json, send_status
 from holdfast.asgi.sse import frame
 from holdfast.asgi.streaming import Streaming
-from holdfast.errors import SessionGone, StoreError, TooManySessions
+from holdfast.errors import SessionGone
 from holdfast.sessions.registry import mint_session_id
 from holdfast.sessions.relay import LoggedStream, Outlet, UnloggedStream
 from holdfast.sessions.replica import Replica
-from holdfast.sessions.types import Session, SessionFacts, SessionId, shorten
+from holdfast.sessions.types import Session, SessionFacts, SessionId
 
 __all__ = ["HANDSHAKE_VERSIONS", "ModernApp", "StreamableHttp"]
-
-logger = logging.getLogger("holdfast")
 
 HANDSHAKE_VERSIONS: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
 """Versions whose sessions begin with `initialize`. Everything else belongs to the sessionless era."""
 
 _HANDSHAKE: Final = frozenset(version.encode() for version in HANDSHAKE_VERSIONS)
-
-_LARGEST_CLIENT_BYTES: Final = 64 * 1024
-"""The params of `initialize` are kept as long as the session."""
 
 ModernApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -83,20 +83,10 @@ class StreamableHttp:
         if version is not None and _first(version, scope) not in _HANDSHAKE:
             await self._modern(scope, receive, send)
             return
-        http = Http(scope, headers, receive, send)
-        try:
-            self._options.guards.check(http.headers)
-            await self._serve(http)
-        except Refusal as refusal:
-            await send_refusal(send, refusal)
-        except SessionGone:
-            await send_refusal(send, Refusal(404, "Session not found"))
-        except StoreError as error:
-            self._replica.observer.store_failed(scope["method"], error)
-            logger.warning("store error while serving %s: %s", scope["method"], error)
-            await send_refusal(send, _store_refusal(error))
+        await refusing(self._replica, Http(scope, headers, receive, send), self._serve)
 
     async def _serve(self, http: Http) -> None:
+        self._options.guards.check(http.headers)
         match http.scope["method"]:
             case "POST":
                 await self._post(http)
@@ -115,7 +105,10 @@ class StreamableHttp:
         session = http.headers.get(b"mcp-session-id")
         if session is None:
             raise Refusal(400, "Bad Request: Missing session ID")
-        return await self._replica.registry.find(session.decode("latin-1"), self._principal(http.scope))
+        found = await self._replica.registry.find(session.decode("latin-1"), self._principal(http.scope))
+        if found.facts.protocol_version not in HANDSHAKE_VERSIONS:
+            raise SessionGone("another transport's")
+        return found
 
     async def _post(self, http: Http) -> None:
         json, sse = accepts(http.headers)
@@ -140,9 +133,11 @@ class StreamableHttp:
             case Request():
                 await self._request(http, body, message, session)
             case Notification():
-                await self._notification(http, body, message, session)
+                await take_notification(self._replica, http.scope, body, message, session)
+                await send_status(http.send, 202, session=session.facts.id)
             case Answer():
-                await self._answer(http, body, message, session.facts.id)
+                await take_answer(self._replica, session.facts.id, message, body)
+                await send_status(http.send, 202, session=session.facts.id)
 
     async def _initialize(self, http: Http, body: bytes, message: Request) -> None:
         """Open a session. What the client sends as a session id is ignored: ids are minted here."""
@@ -154,35 +149,24 @@ class StreamableHttp:
         if initialized.protocol_version is None:
             await send_json(http.send, initialized.response, status=400)
             return
-        if len(initialized.client) > _LARGEST_CLIENT_BYTES:
+        if len(initialized.client) > LARGEST_CLIENT_BYTES:
             await self._replica.kernel.forget(session)
-            raise Refusal(413, f"The params of initialize are larger than {_LARGEST_CLIENT_BYTES} bytes")
-        await self._open(
+            raise Refusal(413, f"The params of initialize are larger than {LARGEST_CLIENT_BYTES} bytes")
+        await open_session(
+            self._replica,
             SessionFacts(
                 id=session,
                 owner=self._principal(http.scope),
                 protocol_version=initialized.protocol_version,
                 client=initialized.client,
                 ttl_seconds=self._options.ttl_seconds,
-            )
+            ),
         )
         if not exchange.emitted:
             await send_json(http.send, initialized.response, session=session)
             return
         frames = b"".join(map(frame, [*exchange.emitted, initialized.response]))
         await send_json(http.send, frames, session=session, content_type=b"text/event-stream")
-
-    async def _open(self, facts: SessionFacts) -> None:
-        try:
-            await self._replica.registry.open(facts)
-        except BaseException as error:
-            await self._replica.kernel.forget(facts.id)
-            if isinstance(error, TooManySessions):
-                logger.warning("refused to open a session: %s", error)
-                headers = ((b"retry-after", b"10"),)
-                raise Refusal(503, "Too many open sessions", code=INTERNAL_ERROR, headers=headers) from None
-            raise
-        logger.debug("session %s opened", shorten(facts.id))
 
     async def _request(self, http: Http, body: bytes, message: Request, session: Session) -> None:
         facts = session.facts
@@ -214,32 +198,6 @@ class StreamableHttp:
             return UnloggedStream(self._replica.relay, session, json_only=self._options.json_response)
         return LoggedStream(self._replica.relay, session, message.id)
 
-    async def _notification(self, http: Http, body: bytes, message: Notification, session: Session) -> None:
-        session_id = session.facts.id
-        params = dict(message.params or {})
-        match message.method, params.get("requestId"):
-            case "notifications/cancelled", str() | int() as request_id:
-                await self._replica.cancel(session_id, request_id)
-            case "notifications/progress", _:
-                await self._replica.progressed(session_id, params)
-            case _:
-                pass
-        exchange = HttpExchange(self._replica, session_id, http.scope, body)
-        self._replica.start(run_notification, self._replica, exchange, session, message)
-        await send_status(http.send, 202, session=session_id)
-
-    async def _answer(self, http: Http, body: bytes, message: Answer, session: SessionId) -> None:
-        """Take an answer to a request of the server.
-
-        One that nobody waits for (late, forged, another session's) changes nothing and gets the same status:
-        an honest client that was too late has done nothing wrong, and any other learns nothing.
-        """
-        if isinstance(message.id, str) and not await self._replica.backend.inbox.put(
-            session, message.id, body
-        ):
-            logger.debug("session %s answered a request that is not pending", shorten(session))
-        await send_status(http.send, 202, session=session)
-
     async def _get(self, http: Http) -> None:
         if not accepts(http.headers)[1]:
             raise Refusal(406, "Not Acceptable: Client must accept text/event-stream")
@@ -253,13 +211,3 @@ def _first(version: bytes, scope: Scope) -> bytes:
         return version
     first: bytes = next(value for name, value in scope["headers"] if name == b"mcp-protocol-version")
     return first
-
-
-def _store_refusal(error: StoreError) -> Refusal:
-    seconds = str(max(1, round(error.retry_after_seconds))).encode()
-    return Refusal(
-        503,
-        "The session store cannot be reached now; the session is kept, try again",
-        code=INTERNAL_ERROR,
-        headers=((b"retry-after", seconds),),
-    )

@@ -31,12 +31,21 @@ from holdfast.sessions.types import (
     StreamId,
 )
 
-__all__ = ["Streaming"]
+__all__ = [
+    "STORE_RETRY_SECONDS",
+    "Streaming",
+    "end_stream",
+    "not_before",
+    "start_stream",
+    "while_connected",
+    "write",
+    "write_all",
+]
 
 _DISPLACED_RETRY_MILLISECONDS: Final = 30_000
 """A displaced reader stays away for long, so that two living clients do not evict each other for ever."""
 
-_STORE_RETRY_SECONDS: Final = (0.2, 1.0)
+STORE_RETRY_SECONDS: Final = (0.2, 1.0)
 _CLAIM_PATIENCE_SECONDS: Final = 10.0
 _LAST_WORDS_SECONDS: Final = 10.0
 _LONGEST_EVENT_ID: Final = 128
@@ -61,17 +70,17 @@ class Streaming:
         reader, start = outlet.opened()
         tail = self._replica.tail(reader, start)
         tail.start_live()
-        await _start(http.send, facts.id)
+        await start_stream(http.send, facts.id)
         if primes(facts.protocol_version):
-            await _write(http.send, self._prime(tail, start))
-        await _while_connected(http, partial(self._write_events, reader, tail, http.send))
+            await write(http.send, self._prime(tail, start))
+        await while_connected(http, partial(self._write_events, reader, tail, http.send))
         await self._close(reader, http.send)
 
     async def serve_unlogged(self, outlet: UnloggedStream, facts: SessionFacts, http: Http) -> None:
         """Write the stream of a POST that is in no log."""
-        await _start(http.send, facts.id)
-        await _while_connected(http, partial(self._write_unlogged, outlet, http.send))
-        await _end(http.send)
+        await start_stream(http.send, facts.id)
+        await while_connected(http, partial(self._write_unlogged, outlet, http.send))
+        await end_stream(http.send)
 
     async def _write_unlogged(self, outlet: UnloggedStream, send: Send) -> None:
         with contextlib.suppress(anyio.EndOfStream):
@@ -79,9 +88,9 @@ class Streaming:
                 chunk = sse.KEEPALIVE
                 with anyio.move_on_after(self._options.keepalive_seconds):
                     chunk = sse.frame(await outlet.messages.receive())
-                await _write(send, chunk)
+                await write(send, chunk)
         if outlet.last is not None:
-            await _write(send, sse.frame(outlet.last))
+            await write(send, sse.frame(outlet.last))
 
     async def serve_get(self, facts: SessionFacts, http: Http) -> None:
         """Serve the standalone stream, or whatever stream the client was cut off from.
@@ -97,9 +106,7 @@ class Streaming:
         try:
             async with self._replica.backend.log.watch(facts.id, reader.hear):
                 # A client that is gone must not take the stream from one that is there.
-                await _while_connected(
-                    http, partial(self._serve_from, after, heard, facts, reader, http.send)
-                )
+                await while_connected(http, partial(self._serve_from, after, heard, facts, reader, http.send))
         finally:
             self._replica.hub.release(reader)
         await self._close(reader, http.send)
@@ -115,16 +122,16 @@ class Streaming:
             # Without ids: they lie before the start, and the client's cursor must not go back.
             gap += [event.payload for event in claim.unanswered]
             if after is not None:
-                heard = _not_before(facts.broadcast, heard)
+                heard = not_before(facts.broadcast, heard)
             else:
                 after = claim.start
                 tail.restart(after)
                 heard = facts.broadcast if claim.first else await self._replica.broadcasts.top()
             tail.listening = self._replica.listen(heard)
-        await _start(send, facts.id)
+        await start_stream(send, facts.id)
         if after is not None and primes(facts.protocol_version):
-            await _write(send, self._prime(tail, after))
-        await _write_all(send, [*map(sse.frame, gap), *_frames(tail, events)])
+            await write(send, self._prime(tail, after))
+        await write_all(send, [*map(sse.frame, gap), *_frames(tail, events)])
         await self._write_events(reader, tail, send, final_sent=any(event.final for event in events))
 
     async def _first(self, tail: Tail, reader: Reader) -> tuple[Sequence[Event], list[bytes]]:
@@ -138,7 +145,7 @@ class Streaming:
         except PositionLost as lost:
             if not tail.go_on_behind(lost):
                 raise Refusal(400, "Bad Request: Last-Event-ID is not known to this session") from None
-            return (), self._gap(lost, reader)
+            return (), self.tell_of_gap(lost, reader)
         self._replica.observer.resumed(reader.session, reader.stream, len(events))
         return events, []
 
@@ -160,8 +167,8 @@ class Streaming:
 
     async def _close(self, reader: Reader, send: Send) -> None:
         if reader.closed and reader.retry_milliseconds is not None:
-            await _write(send, sse.retry(reader.retry_milliseconds))
-        await _end(send)
+            await write(send, sse.retry(reader.retry_milliseconds))
+        await end_stream(send)
 
     async def _write_events(
         self, reader: Reader, tail: Tail, send: Send, *, final_sent: bool = False
@@ -179,19 +186,19 @@ class Streaming:
                     break
                 except SessionGone:
                     await _hear_last_words(reader)
-                    await _write_all(send, map(sse.frame, reader.unlogged))
+                    await write_all(send, map(sse.frame, reader.unlogged))
                     return
             if reader.unlogged and not final_sent:
-                await _write_all(send, [*chunks, *map(sse.frame, reader.unlogged)])
+                await write_all(send, [*chunks, *map(sse.frame, reader.unlogged)])
                 return
             if not chunks and anyio.current_time() >= due:
                 chunks = [sse.KEEPALIVE]
             if chunks:
-                await _write_all(send, chunks)
+                await write_all(send, chunks)
                 due = anyio.current_time() + self._options.keepalive_seconds
         lost_answer = tail.restarted if tail.ended else tail.stream is not None and not reader.closed
         if lost_answer and not final_sent:
-            await _write(send, sse.frame(self._answer_lost(tail)))
+            await write(send, sse.frame(self._answer_lost(tail)))
 
     async def _next(self, reader: Reader, tail: Tail) -> tuple[list[bytes], bool]:
         """What to write next, and whether the stream's last event is among it."""
@@ -200,10 +207,10 @@ class Streaming:
         except PositionLost as lost:
             if not tail.go_on_behind(lost):
                 raise StreamUnknown from lost
-            return [*map(sse.frame, self._gap(lost, reader))], False
+            return [*map(sse.frame, self.tell_of_gap(lost, reader))], False
         except StoreError as error:
             self._replica.observer.store_failed("read", error)
-            with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
+            with anyio.move_on_after(random.uniform(*STORE_RETRY_SECONDS)):
                 await reader.wait()
             return [], False
         return [*_frames(tail, events)], any(event.final for event in events)
@@ -215,7 +222,7 @@ class Streaming:
             request_id, INTERNAL_ERROR, "The answer to this request is no longer stored", data
         )
 
-    def _gap(self, lost: PositionLost, reader: Reader) -> list[bytes]:
+    def tell_of_gap(self, lost: PositionLost, reader: Reader) -> list[bytes]:
         """What tells the client of a gap."""
         self._replica.observer.gap_told(reader.session, reader.stream, lost.reason)
         params = {
@@ -236,7 +243,7 @@ def _frames(tail: Tail, events: Iterable[Event]) -> Iterable[bytes]:
     return (sse.frame(event.payload, tail.id_of(event)) for event in events)
 
 
-def _not_before(opened: Position, heard: Position) -> Position:
+def not_before(opened: Position, heard: Position) -> Position:
     """A place in the broadcast log that lies in the session's life: nobody hears what came before.
 
     An id of version 1 names none: nothing was broadcast then, or its release did not deliver it.
@@ -260,7 +267,7 @@ async def _hear_last_words(reader: Reader) -> None:
             await reader.wait()
 
 
-async def _while_connected(http: Http, work: Callable[[], Awaitable[None]]) -> None:
+async def while_connected(http: Http, work: Callable[[], Awaitable[None]]) -> None:
     """Work until it is done or the client goes away."""
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -280,7 +287,8 @@ async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> N
     scope.cancel()
 
 
-async def _start(send: Send, session: SessionId) -> None:
+async def start_stream(send: Send, session: SessionId) -> None:
+    """Send the head of an answer that is a stream."""
     headers = [
         (b"content-type", b"text/event-stream"),
         (b"cache-control", b"no-cache, no-transform"),
@@ -290,14 +298,17 @@ async def _start(send: Send, session: SessionId) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
-async def _write(send: Send, chunk: bytes) -> None:
+async def write(send: Send, chunk: bytes) -> None:
+    """Send a piece of a stream."""
     await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-async def _write_all(send: Send, chunks: Iterable[bytes]) -> None:
+async def write_all(send: Send, chunks: Iterable[bytes]) -> None:
+    """Send pieces of a stream as one."""
     if joined := b"".join(chunks):
-        await _write(send, joined)
+        await write(send, joined)
 
 
-async def _end(send: Send) -> None:
+async def end_stream(send: Send) -> None:
+    """End an answer that is a stream."""
     await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -41,8 +41,8 @@ class Registry:
         self._facts: OrderedDict[SessionId, SessionFacts] = OrderedDict()
         self._used: dict[SessionId, SessionFacts] = {}
 
-    async def open(self, facts: SessionFacts) -> None:
-        """Create a session. It hears what is broadcast from now on.
+    async def open(self, facts: SessionFacts) -> SessionFacts:
+        """Create a session, and return it with the place from which on it hears what is broadcast.
 
         Raises:
             TooManySessions: `max_sessions` over the fleet is reached.
@@ -51,6 +51,7 @@ class Registry:
         await self._store.open(facts, limit=self._max_sessions)
         self._remember(facts)
         self._observer.session_opened(facts.id)
+        return facts
 
     async def find(self, session: str, owner: str | None) -> Session:
         """The live session that `owner` opened, its expiry slid: one round trip.
@@ -70,6 +71,10 @@ class Registry:
             raise SessionGone("no such session")
         self._remember(facts)
         return Session(facts, found.settings)
+
+    async def settle(self, session: SessionId, *, protocol_version: str, client: bytes) -> bool:
+        """Give a session what its `initialize` negotiated. False: another one was first."""
+        return await self._store.settle(session, protocol_version=protocol_version, client=client)
 
     async def set_log_level(self, session: SessionId, level: str) -> Settings:
         """Store the log level that the client asked for, for all replicas."""
@@ -102,7 +107,10 @@ class Registry:
         return list(used.values())
 
     def _remember(self, facts: SessionFacts) -> None:
-        self._facts[facts.id] = self._used[facts.id] = facts
+        self._used[facts.id] = facts
+        if not facts.protocol_version:
+            return  # not settled yet
+        self._facts[facts.id] = facts
         self._facts.move_to_end(facts.id)
         if len(self._facts) > _CACHED_SESSIONS:
             self._facts.popitem(last=False)

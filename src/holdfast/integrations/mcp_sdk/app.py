@@ -3,24 +3,31 @@
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from mcp.server import MCPServer
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
 from mcp.server.lowlevel.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Mount
 
 from holdfast.asgi.guards import Guards, Receive, Refusal, Scope, Send
+from holdfast.asgi.http_sse import HttpSse
 from holdfast.asgi.jsonrpc import INTERNAL_ERROR
 from holdfast.asgi.options import EdgeOptions
 from holdfast.asgi.responses import send_refusal
 from holdfast.asgi.streamable_http import StreamableHttp
 from holdfast.backends import open_store
 from holdfast.errors import ConfigurationError
+from holdfast.integrations.mcp_sdk.endpoints import (
+    SSE_DEFAULTS,
+    Endpoint,
+    SseEndpoint,
+    sse_endpoints,
+    streamable_endpoints,
+)
 from holdfast.integrations.mcp_sdk.kernel import SdkKernel
 from holdfast.observe import Observer
 from holdfast.sessions.protocols import Backend
@@ -34,12 +41,6 @@ logger = logging.getLogger("holdfast")
 _OPTIONS: Final = frozenset(EdgeOptions.__dataclass_fields__)
 
 
-class _Endpoint(Protocol):
-    """What both the SDK and FastMCP put behind the route: an ASGI app that calls its `session_manager`."""
-
-    session_manager: Any
-
-
 class _ManagerInPlace:
     """What an endpoint calls instead of the SDK's session manager while Holdfast is attached.
 
@@ -47,7 +48,7 @@ class _ManagerInPlace:
     close, so it is empty.
     """
 
-    def __init__(self, app: StreamableHttp, server: Server[Any]) -> None:
+    def __init__(self, app: StreamableHttp | HttpSse, server: Server[Any]) -> None:
         self.asgi_app = app
         self.handle_request = app
         self.app = server
@@ -79,7 +80,7 @@ class Attached:
     def __init__(
         self,
         app: Starlette,
-        endpoint: _Endpoint,
+        endpoint: Endpoint,
         store: str | Backend | None,
         observer: Observer | None,
         options: dict[str, Any],
@@ -96,6 +97,8 @@ class Attached:
             self._manager = endpoint.session_manager
             _check(self._manager)
             self._capture_lifespan(self._manager.app)
+            endpoint.session_manager = _NotServing()
+        elif isinstance(endpoint, SseEndpoint):
             endpoint.session_manager = _NotServing()
 
     def drain(self, retry_milliseconds: int = 1000, *, seconds: float = 10.0) -> None:
@@ -132,7 +135,7 @@ class Attached:
                 observer=self._observer,
             )
             await stack.enter_async_context(replica.run())
-            edge = StreamableHttp(replica, options, modern=manager.handle_request, principal=principal_of)
+            edge = self._edge(replica, options, manager)
             self._endpoint.session_manager = _ManagerInPlace(edge, manager.app)
             self.replica = replica
             try:
@@ -140,6 +143,13 @@ class Attached:
             finally:
                 self._endpoint.session_manager = before
                 self.replica = None
+
+    def _edge(
+        self, replica: Replica, options: EdgeOptions, manager: StreamableHTTPSessionManager
+    ) -> StreamableHttp | HttpSse:
+        if isinstance(self._endpoint, SseEndpoint):
+            return HttpSse(replica, options, endpoint=self._endpoint.path, principal=principal_of)
+        return StreamableHttp(replica, options, modern=manager.handle_request, principal=principal_of)
 
     async def _state(self, manager: StreamableHTTPSessionManager, stack: AsyncExitStack) -> Any:
         """What the server's lifespan yielded.
@@ -174,7 +184,8 @@ def attach(
     """Make the sessions of a finished application shared: any replica then serves any of its requests.
 
     Takes what `MCPServer.streamable_http_app()`, `Server.streamable_http_app()` or `FastMCP.http_app()`
-    returned, with its auth, routes and middleware, before it is started.
+    returned, with its auth, routes and middleware, before it is started; or, for clients of the HTTP+SSE
+    transport of 2024-11-05, `MCPServer.sse_app()` or `FastMCP.http_app(transport="sse")`.
 
     Args:
         app: the application.
@@ -185,7 +196,7 @@ def attach(
             from the application's own settings.
 
     Raises:
-        ConfigurationError: the application serves no Streamable HTTP, or is stateless; an unknown option.
+        ConfigurationError: the application has no endpoint of these, or is stateless; an unknown option.
     """
     unknown = sorted(set(options) - _OPTIONS)
     if unknown:
@@ -196,19 +207,21 @@ def attach(
     if settings.ttl_seconds is not None:
         options.setdefault("ttl_seconds", settings.ttl_seconds)
     EdgeOptions(**options)  # a wrong value is refused here, not when the application starts
-    endpoints = list(_endpoints(app.routes))
+    if hasattr(app.state, "holdfast"):
+        raise ConfigurationError("attach: this application is attached already")
+    endpoints = [*streamable_endpoints(app.routes), *sse_endpoints(app)]
     if len(endpoints) > 1:
         raise ConfigurationError(
-            "attach: this application has several Streamable HTTP endpoints; attach each one before they "
-            "are combined"
+            "attach: this application has several MCP endpoints; attach each one before they are combined"
         )
     if not endpoints:
         raise ConfigurationError(
-            "attach: this application has no Streamable HTTP endpoint; expected the result of "
-            "MCPServer.streamable_http_app(), Server.streamable_http_app() or FastMCP.http_app()"
+            "attach: this application has no Streamable HTTP or HTTP+SSE endpoint; expected the result of "
+            "MCPServer.streamable_http_app(), Server.streamable_http_app(), FastMCP.http_app() or "
+            "MCPServer.sse_app()"
         )
-    if hasattr(app.state, "holdfast"):
-        raise ConfigurationError("attach: this application is attached already")
+    if isinstance(endpoints[0], SseEndpoint):
+        options = SSE_DEFAULTS | options
     attached = Attached(app, endpoints[0], store, observer, options)
     app.state.holdfast = attached
     inner = app.router.lifespan_context
@@ -270,18 +283,6 @@ def _warn_of_local_state(app: Starlette) -> None:
                 "FastMCP's PingMiddleware pings each session once from every replica that serves it; leave "
                 "it out: Holdfast keeps streams alive itself (keepalive_seconds)"
             )
-
-
-def _endpoints(routes: list[BaseRoute]) -> Iterator[_Endpoint]:
-    """The endpoints that have a session manager, behind whatever middleware wraps them."""
-    for route in routes:
-        found: Any = getattr(route, "endpoint", None)
-        while found is not None and not hasattr(found, "session_manager"):
-            found = getattr(found, "app", None)
-        if found is not None:
-            yield found
-        elif isinstance(route, Mount):
-            yield from _endpoints(route.routes)
 
 
 def _check(manager: StreamableHTTPSessionManager) -> None:
