@@ -58,7 +58,8 @@ async def test_a_store_that_fails_while_a_stream_is_left_harms_nobody(wired: Wir
 def quick_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is silent for a second is dead: the real bound is tested in test_ending.py."""
     monkeypatch.setattr("holdfast.sessions.replica.HEARTBEAT_SECONDS", 0.3)
-    monkeypatch.setattr("holdfast.sessions.replica.DEAD_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr("holdfast.sessions.pulse.HEARTBEAT_SECONDS", 0.3)
+    monkeypatch.setattr("holdfast.sessions.pulse.DEAD_AFTER_SECONDS", 1.0)
 
 
 @pytest.mark.usefixtures("quick_deaths")

@@ -203,7 +203,7 @@ async def test_a_request_that_takes_too_long_is_cut_off(folder: Path) -> None:
         async def hold() -> None:
             arguments = {"name": "hold", "arguments": {"flag": str(folder / "never")}}
             response = await client.post("tools/call", arguments)
-            assert response.text.endswith("retry: 1000\n\n")  # come back, wherever the balancer sends you
+            assert response.text.count("retry: ") == 2  # come back, wherever the balancer sends you
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hold)

@@ -127,7 +127,7 @@ class HttpSse:
 
     async def _open(self, http: Http) -> tuple[Cursor, SessionFacts]:
         """Open a session. It gets its version from the `initialize` that comes, to whichever replica."""
-        if self._replica.draining:
+        if self._replica.drain.begun:
             raise Refusal(503, "This replica is shutting down", headers=((b"retry-after", b"1"),))
         facts = SessionFacts(
             id=mint_session_id(),

@@ -61,8 +61,12 @@ class Carrying(Streaming):
         """
         session = facts.id
         reader = self._replica.hub.open(session, STANDALONE, secrets.token_urlsafe(9))
+
+        def hear(_event: Event | None) -> None:
+            self._replica.hub.wake(session)  # it may be of any of the streams that this connection carries
+
         try:
-            async with self._replica.backend.log.watch(session, partial(self._replica.hub.wake, session)):
+            async with self._replica.backend.log.watch(session, hear):
                 await while_connected(http, partial(self._carry, cursor, facts, endpoint, reader, http.send))
         finally:
             self._replica.hub.release(reader)

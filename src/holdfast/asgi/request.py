@@ -1,5 +1,6 @@
 """Running the handler of one POSTed request, to the one answer that it always gets."""
 
+import asyncio
 import logging
 import random
 from typing import Final
@@ -45,13 +46,22 @@ async def run_request(
             with running.scope:
                 response = await _handle(replica, exchange, session, message)
         except anyio.get_cancelled_exc_class():
-            if replica.ending or replica.draining:  # the server has run out of patience
+            if replica.ending or _server_cuts_off():
                 await _conclude(replica, exchange, outlet, _unanswered(message, running))
                 raise
             # Nobody cancelled this handler: it waited for something that somebody else cancelled.
             logger.exception("the handler of %r let a foreign cancellation through", message.method)
             response = encode_error(message.id, INTERNAL_ERROR, "Internal error")
         await _conclude(replica, exchange, outlet, response or _unanswered(message, running))
+
+
+def _server_cuts_off() -> bool:
+    """Whether the HTTP server itself cancelled this task, because it has run out of patience."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False  # trio: its cancellation ends at the handler's shield
+    return task is not None and task.cancelling() > 0
 
 
 async def run_notification(

@@ -130,6 +130,8 @@ class StreamableHttp:
             return
         session = await self._find(http)
         match message:
+            case Request() if self._replica.drain.over:
+                raise _leaving()
             case Request():
                 await self._request(http, body, message, session)
             case Notification():
@@ -141,8 +143,8 @@ class StreamableHttp:
 
     async def _initialize(self, http: Http, body: bytes, message: Request) -> None:
         """Open a session. What the client sends as a session id is ignored: ids are minted here."""
-        if self._replica.draining:
-            raise Refusal(503, "This replica is shutting down", headers=((b"retry-after", b"1"),))
+        if self._replica.drain.begun:
+            raise _leaving()
         session = mint_session_id()
         exchange = OpeningExchange(self._replica, session, http.scope, body, message.id)
         initialized = await self._replica.kernel.initialize(exchange, message.params)
@@ -211,3 +213,7 @@ def _first(version: bytes, scope: Scope) -> bytes:
         return version
     first: bytes = next(value for name, value in scope["headers"] if name == b"mcp-protocol-version")
     return first
+
+
+def _leaving() -> Refusal:
+    return Refusal(503, "This replica is shutting down", headers=((b"retry-after", b"1"),))

@@ -73,6 +73,7 @@ class Streaming:
         await start_stream(http.send, facts.id)
         if primes(facts.protocol_version):
             await write(http.send, self._prime(tail, start))
+            reader.primed = True
         await while_connected(http, partial(self._write_events, reader, tail, http.send))
         await self._close(reader, http.send)
 
@@ -102,6 +103,11 @@ class Streaming:
         last_event_id = http.headers.get(b"last-event-id")
         if last_event_id:
             stream, after, heard = _decode(last_event_id)
+        if self._replica.drain.leaving:
+            await start_stream(http.send, facts.id)
+            await write(http.send, sse.retry(self._options.retry_milliseconds))
+            await end_stream(http.send)
+            return
         reader = self._replica.hub.open(facts.id, stream, secrets.token_urlsafe(9))
         try:
             async with self._replica.backend.log.watch(facts.id, reader.hear):

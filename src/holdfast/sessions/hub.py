@@ -24,6 +24,7 @@ class Reader:
         stream: which of its streams.
         token: names this reader among all of the fleet, so that another one can take its place.
         writes: it belongs to the POST whose handler runs in this process.
+        primed: its client was given an id before anything else, and so can resume whatever happens.
         handed: events that were appended in this process or came with an announcement, to be used if they
             follow the cursor.
         unlogged: messages that could not be stored, for the client that is connected now.
@@ -38,6 +39,7 @@ class Reader:
     stream: StreamId
     token: str
     writes: bool = False
+    primed: bool = False
     handed: deque[Event] = field(default_factory=lambda: deque(maxlen=_HANDED_EVENTS))
     unlogged: deque[bytes] = field(default_factory=lambda: deque(maxlen=_HANDED_EVENTS))
     closed: bool = False
@@ -112,6 +114,10 @@ class Hub:
         if not readers:
             del self._readers[reader.session]
         self._observer.stream_closed(reader.session, reader.stream)
+
+    def readers(self) -> list[Reader]:
+        """All open streams here."""
+        return [reader for readers in self._readers.values() for reader in readers]
 
     def sessions(self) -> list[SessionId]:
         """Sessions with an open stream here."""

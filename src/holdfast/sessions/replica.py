@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import random
+import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,9 +19,11 @@ from holdfast.errors import HoldfastError, SessionGone, StoreError
 from holdfast.observe import Observer, contained
 from holdfast.sessions.alarms import Alarms
 from holdfast.sessions.broadcasts import Broadcasts, Listening
+from holdfast.sessions.drain import Drain
 from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.inbox import WaitingRoom, writer_of
 from holdfast.sessions.protocols import Backend, Kernel
+from holdfast.sessions.pulse import HEARTBEAT_SECONDS, Pulse
 from holdfast.sessions.registry import Registry
 from holdfast.sessions.relay import Relay
 from holdfast.sessions.running import Running
@@ -42,11 +45,6 @@ from holdfast.sessions.types import (
 __all__ = ["Replica"]
 
 logger = logging.getLogger("holdfast")
-
-HEARTBEAT_SECONDS: Final = 2.0
-DEAD_AFTER_SECONDS: Final = 6.0
-SEEN_AGAIN_SECONDS: Final = 5.0
-"""After an outage of the store, a living replica has reconnected and shown itself within this."""
 
 UPKEEP_SECONDS: Final = (20.0, 30.0)
 _UPKEEP_BATCH: Final = 200
@@ -85,16 +83,15 @@ class Replica:
         self.registry = Registry(backend, self.observer, max_sessions=max_sessions)
         self.relay = Relay(backend, self.hub, self.observer)
         self.waiting = WaitingRoom(backend.inbox, self.id)
+        self.pulse = Pulse(backend.replicas)
         self.alarms = Alarms()
-        self.draining = False
+        self.drain = Drain(self.hub, self.running)
         self.loop_lag_seconds = 0.0
-        self._finish_by = -math.inf
+        self._echoes: dict[str, anyio.Event] = {}
         self._tasks: TaskGroup | None = None
         self._writers: TaskGroup | None = None
         self._jobs: MemoryObjectSendStream[_Job] | None = None
-        self._alive_until: dict[ReplicaId, float] = {}
         self._subscribed_until: dict[SessionId, float] = {}
-        self._reached_since = -math.inf
         # Sessions that live shorter than usual are looked after more often.
         self._upkeep_seconds = (
             min(UPKEEP_SECONDS[0], ttl_seconds / 4),
@@ -109,12 +106,12 @@ class Replica:
                 await stack.enter_async_context(self.backend.bus.subscribe(topic, self._receive))
             await stack.enter_async_context(self.backend.inbox.listen(self.waiting.arrived))
             await stack.enter_async_context(self.broadcasts.listening())
-            await self._beat()
+            await self.pulse.beat()
             self._jobs, queued = anyio.create_memory_object_stream[_Job](_MOST_JOBS)
             stack.enter_context(self._jobs)
             stack.enter_context(queued)
             async with anyio.create_task_group() as housekeeping:
-                housekeeping.start_soon(self._repeat, self._beat, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS))
+                housekeeping.start_soon(self._repeat, self.pulse.beat, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS))
                 housekeeping.start_soon(
                     self._repeat, self._watch_writers, (HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
                 )
@@ -125,6 +122,7 @@ class Replica:
                 housekeeping.start_soon(self.broadcasts.run)
                 housekeeping.start_soon(self.alarms.run)
                 housekeeping.start_soon(self._watch_loop)
+                housekeeping.start_soon(self.drain.run)
                 try:
                     async with self._work_of_requests():
                         yield
@@ -142,8 +140,7 @@ class Replica:
                     yield
                 finally:
                     # Handlers whose client is away have the same time to finish as the others.
-                    with anyio.move_on_after(max(0.0, self._finish_by - time.monotonic()), shield=True):
-                        await self.running.empty()
+                    await self.drain.last_handlers()
                     self._tasks = None
                     self.running.stop()
                     with anyio.CancelScope(shield=True):
@@ -185,15 +182,6 @@ class Replica:
     def listen(self, after: Position) -> Listening:
         """Go on in the broadcast log, for `Tail.listening` of a reader in this process."""
         return Listening(self.broadcasts, after)
-
-    def drain(self, retry_milliseconds: int, seconds: float) -> None:
-        """Stop taking in sessions, and send the readers of standalone streams to other replicas.
-
-        Handlers have `seconds` from now to finish.
-        """
-        self.draining = True
-        self._finish_by = time.monotonic() + seconds
-        self.hub.close(stream=STANDALONE, retry_milliseconds=retry_milliseconds)
 
     async def cancel(self, session: SessionId, request_id: RequestId) -> None:
         """The client cancelled a request, wherever it runs."""
@@ -244,6 +232,20 @@ class Replica:
         await self._tell(topic_of(replica), "progress", session=session, request=token, params=params)
         return True
 
+    async def hear_itself(self) -> None:
+        """Return once an announcement of this replica has come back to it through the store.
+
+        Raises:
+            StoreError: it could not be sent.
+        """
+        token = secrets.token_hex(8)
+        echo = self._echoes[token] = anyio.Event()
+        try:
+            await self.backend.bus.publish(topic_of(self.id), encode_signal("echo", token=token))
+            await echo.wait()
+        finally:
+            del self._echoes[token]
+
     async def _tell(self, topic: str, kind: str, **fields: Any) -> None:
         try:
             await self.backend.bus.publish(topic, encode_signal(kind, **fields))
@@ -254,8 +256,12 @@ class Replica:
     def _receive(self, message: bytes) -> None:
         kind, fields = decode_signal(message)
         handle = getattr(self, f"_on_{kind}", None) if kind in _SIGNALS else None
-        if handle is not None and fields.get("session"):
+        if handle is not None and fields.get(_SIGNALS[kind][0]):
             handle(**{name: fields.get(name) for name in _SIGNALS[kind]})
+
+    def _on_echo(self, token: str) -> None:
+        if (echo := self._echoes.get(token)) is not None:
+            echo.set()
 
     def _on_cancel(self, session: SessionId, request: RequestId) -> None:
         self.running.cancel(session, request)
@@ -295,25 +301,11 @@ class Replica:
 
     async def _end_orphan(self, reader: Reader, stream: StreamState) -> bool:
         writer = stream.replica
-        if writer is None or await self._is_alive(writer):
+        if writer is None or await self.pulse.is_alive(writer):
             return False
         logger.warning("replica %s died: ending its stream of session %s", writer, shorten(reader.session))
         await self.relay.end_for_dead(reader.session, reader.stream, _died(stream.request_id))
         self.observer.orphan_ended(reader.session, reader.stream, writer)
-        return True
-
-    async def _is_alive(self, replica: ReplicaId) -> bool:
-        """Whether a replica lives; asked of the store at most once per heartbeat.
-
-        After an outage of the store everybody's heartbeat has run out. So a replica that went through one
-        judges nobody until it has reached the store for as long as a living one needs to be seen again.
-        """
-        if self._alive_until.get(replica, 0.0) > time.monotonic():
-            return True
-        if not await self.backend.replicas.alive(replica):
-            self._alive_until.pop(replica, None)
-            return time.monotonic() - self._reached_since < SEEN_AGAIN_SECONDS
-        self._alive_until[replica] = time.monotonic() + HEARTBEAT_SECONDS
         return True
 
     async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: tuple[float, float]) -> None:
@@ -345,22 +337,11 @@ class Replica:
             self.loop_lag_seconds = max(0.0, time.monotonic() - due)
             self.observer.loop_lagged(self.loop_lag_seconds)
 
-    async def _beat(self) -> None:
-        began = time.monotonic()
-        try:
-            await self.backend.replicas.beat(DEAD_AFTER_SECONDS)
-        except BaseException:
-            self._reached_since = math.inf
-            raise
-        if time.monotonic() - began > HEARTBEAT_SECONDS:
-            self._reached_since = math.inf  # it slept through an outage
-        self._reached_since = min(self._reached_since, time.monotonic())
-
     async def _watch_writers(self) -> None:
         writers = self.hub.writers()
-        self._alive_until.clear()  # what was heard a moment ago would hide a death for a whole turn
+        self.pulse.look_again()
         for writer in writers:
-            if not await self._is_alive(writer):
+            if not await self.pulse.is_alive(writer):
                 self.hub.wake_readers_of(writer)
 
     async def _keep_sessions(self) -> None:
@@ -408,7 +389,9 @@ _SIGNALS: Final = {
     "settings": ("session", "version", "log_level"),
     "close": ("session", "stream", "token", "retry"),
     "progress": ("session", "request", "params"),
+    "echo": ("token",),
 }
+"""The kinds that this release knows, with their fields; the first one is always there."""
 
 
 def _died(request_id: RequestId | None) -> bytes:

@@ -66,7 +66,7 @@ class FleetReplica:
         self.number = number
         self.app = app
         self.store = store
-        self.attached: Attached = attach(app, store=store, **options)
+        self.attached: Attached = attach(app, store=store, handle_signals=False, **options)
         self.url = ""
         self.alive = False
         self._log: list[Served] = []

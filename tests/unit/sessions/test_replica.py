@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from holdfast.backends.memory import MemoryBackend
 from holdfast.errors import StoreUnavailable
-from holdfast.sessions import replica as replica_module
+from holdfast.sessions import pulse as pulse_module
 from holdfast.sessions.protocols import Backend, Kernel
 from holdfast.sessions.registry import Registry
 from holdfast.sessions.replica import Replica
@@ -46,28 +46,28 @@ class SlowToBeat(FaultyBackend):
 async def test_nobody_is_declared_dead_by_a_replica_that_has_just_been_through_an_outage(
     monkeypatch: pytest.MonkeyPatch, outage: str
 ) -> None:
-    clock, grace = Clock(), replica_module.SEEN_AGAIN_SECONDS
-    monkeypatch.setattr(replica_module, "time", SimpleNamespace(monotonic=clock.monotonic))
+    clock, grace = Clock(), pulse_module.SEEN_AGAIN_SECONDS
+    monkeypatch.setattr(pulse_module, "time", SimpleNamespace(monotonic=clock.monotonic))
     store = SlowToBeat(MemoryBackend(), clock)
     replica, nobody = Replica(store, cast("Kernel", None)), ReplicaId("nobody")
 
-    await replica._beat()
-    assert not await replica._is_alive(nobody), "this process has seen no outage"
+    await replica.pulse.beat()
+    assert not await replica.pulse.is_alive(nobody), "this process has seen no outage"
 
     if outage == "refused":
         store.fail("replicas.beat")
         with pytest.raises(StoreUnavailable):
-            await replica._beat()
-        assert await replica._is_alive(nobody), "nobody is judged during an outage"
+            await replica.pulse.beat()
+        assert await replica.pulse.is_alive(nobody), "nobody is judged during an outage"
         store.heal()
     else:
         store.seconds = 60.0
-    await replica._beat()
-    assert await replica._is_alive(nobody)
+    await replica.pulse.beat()
+    assert await replica.pulse.is_alive(nobody)
     clock.now += grace - 0.1
-    assert await replica._is_alive(nobody)
+    assert await replica.pulse.is_alive(nobody)
     clock.now += 0.2
-    assert not await replica._is_alive(nobody)
+    assert not await replica.pulse.is_alive(nobody)
 
 
 async def test_what_could_not_be_written_to_the_index_is_written_the_next_time() -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from mcp.server import MCPServer
@@ -29,6 +30,7 @@ from holdfast.integrations.mcp_sdk.endpoints import (
     streamable_endpoints,
 )
 from holdfast.integrations.mcp_sdk.kernel import SdkKernel
+from holdfast.integrations.mcp_sdk.termination import Ending, Termination
 from holdfast.observe import Observer
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.replica import Replica
@@ -83,10 +85,13 @@ class Attached:
         endpoint: Endpoint,
         store: str | Backend | None,
         observer: Observer | None,
+        ending: Ending,
         options: dict[str, Any],
     ) -> None:
         self.app = app
         self.replica: Replica | None = None
+        self.termination: Termination | None = None
+        self._ending = ending
         self._endpoint = endpoint
         self._store = store
         self._observer = observer
@@ -101,13 +106,22 @@ class Attached:
         elif isinstance(endpoint, SseEndpoint):
             endpoint.session_manager = _NotServing()
 
-    def drain(self, retry_milliseconds: int = 1000, *, seconds: float = 10.0) -> None:
-        """Send the readers of standalone streams to other replicas and refuse new sessions.
+    def drain(
+        self, retry_milliseconds: int = 1000, *, seconds: float | None = None, pause_seconds: float = 0.0
+    ) -> None:
+        """Get this replica ready to end: open no session, send streams elsewhere, cut off what takes long.
 
-        Requests have `seconds` to finish, whether or not their client is connected.
+        A signal to end does this by itself; see `attach`. To be called on the event loop.
+
+        Args:
+            retry_milliseconds: how long clients that are sent away should at least stay away.
+            seconds: how long requests may take to finish, connected or not. Default: that of `attach`.
+            pause_seconds: go on serving for so long before that, so that the balancer can notice.
         """
         if self.replica is not None:
-            self.replica.drain(retry_milliseconds, seconds)
+            plan = self._ending.plan(self.replica.backend)
+            plan = replace(plan, retry_milliseconds=retry_milliseconds, pause_seconds=pause_seconds)
+            self.replica.drain.begin(plan if seconds is None else replace(plan, seconds=seconds))
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[None, None]:
@@ -134,6 +148,9 @@ class Attached:
                 ttl_seconds=options.ttl_seconds,
                 observer=self._observer,
             )
+            self.termination = Termination(replica.drain, self._ending.plan(backend))
+            if self._ending.handle_signals:
+                stack.enter_context(self.termination.chained())
             await stack.enter_async_context(replica.run())
             edge = self._edge(replica, options, manager)
             self._endpoint.session_manager = _ManagerInPlace(edge, manager.app)
@@ -179,6 +196,9 @@ def attach(
     *,
     store: str | Backend | None = None,
     observer: Observer | None = None,
+    drain_seconds: float = 10.0,
+    drain_pause_seconds: float | None = None,
+    handle_signals: bool = True,
     **options: Any,
 ) -> Attached:
     """Make the sessions of a finished application shared: any replica then serves any of its requests.
@@ -192,6 +212,12 @@ def attach(
         store: a URL (`memory://`, `redis://…`, `rediss://…`, `valkey://…`) or a backend. Default: the
             environment's `HOLDFAST_STORE`, then `REDIS_URL`, then memory.
         observer: is told of appends, resumes, gaps, takeovers, store errors and more as they happen.
+        drain_seconds: how long requests may take to finish when the process is told to end.
+        drain_pause_seconds: how long everything is served as before, from that signal on, so that a balancer
+            can notice. Default: 5 s if somebody asks for the readiness of this replica (see
+            `holdfast.ops.health`), else none; none for SIGINT.
+        handle_signals: notice SIGTERM and SIGINT before the server does: its own waiting for open streams
+            would else have no end. Its handlers are called all the same. A second signal ends the drain.
         options: see `EdgeOptions`; what is not given is taken from the environment (`StoreSettings`), then
             from the application's own settings.
 
@@ -207,6 +233,7 @@ def attach(
     if settings.ttl_seconds is not None:
         options.setdefault("ttl_seconds", settings.ttl_seconds)
     EdgeOptions(**options)  # a wrong value is refused here, not when the application starts
+    ending = Ending(drain_seconds, drain_pause_seconds, handle_signals)
     if hasattr(app.state, "holdfast"):
         raise ConfigurationError("attach: this application is attached already")
     endpoints = [*streamable_endpoints(app.routes), *sse_endpoints(app)]
@@ -222,7 +249,7 @@ def attach(
         )
     if isinstance(endpoints[0], SseEndpoint):
         options = SSE_DEFAULTS | options
-    attached = Attached(app, endpoints[0], store, observer, options)
+    attached = Attached(app, endpoints[0], store, observer, ending, options)
     app.state.holdfast = attached
     inner = app.router.lifespan_context
 
@@ -253,7 +280,7 @@ def streamable_http_app(
     Raises:
         ConfigurationError: `server` is none of these.
     """
-    ours = {name: options.pop(name) for name in list(options) if name in _OPTIONS}
+    ours = {name: options.pop(name) for name in list(options) if name in _OPTIONS | Ending.names()}
     if isinstance(server, MCPServer | Server):
         app = cast("Any", server).streamable_http_app(**options)
     elif callable(getattr(server, "http_app", None)):

@@ -35,6 +35,7 @@ class ServeOptions:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     drain_seconds: int = 10
+    drain_pause_seconds: int | None = None
     gc_tuning: bool = True
     edge: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -169,6 +170,15 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
         default=10,
         metavar="SECONDS",
         help="on SIGTERM, how long requests in flight may take to finish (default: %(default)s)",
+    )
+    group.add_argument(
+        "--drain-pause",
+        dest="drain_pause_seconds",
+        type=_whole,
+        default=None,
+        metavar="SECONDS",
+        help="on SIGTERM, how long everything is served as before while /health/ready says 503, so that a "
+        "balancer can notice (default: 5 if somebody asks for /health/ready, else 0)",
     )
     group.add_argument(
         "--no-gc-tuning",

@@ -24,6 +24,7 @@ from holdfast.ops.cli.frameworks import build_app, is_server, server_from
 from holdfast.ops.cli.options import ServeOptions
 from holdfast.ops.cli.store import StoreChoice
 from holdfast.ops.cli.target import load_target
+from holdfast.ops.health import mount_health
 
 __all__ = ["Surroundings", "run_server"]
 
@@ -32,13 +33,12 @@ logger = logging.getLogger("holdfast")
 _KEEP_ALIVE_SECONDS: Final = 75
 """Longer than the idle timeout of common balancers: they, not we, must be the ones who close a connection."""
 
-_CLOSING_SECONDS: Final = 1
-"""How long streams that are closed at the deadline may take to end, before uvicorn cancels them."""
+_CLOSING_SECONDS: Final = 2
+"""How long what is answered at the deadline may take to be sent, before uvicorn cancels it."""
 
 _SHUTDOWN_SECONDS: Final = 5.0
 """How long the server's own lifespan may take to end, after the requests have."""
 
-_RETRY_MILLISECONDS: Final = 1000
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
 
 
@@ -72,9 +72,17 @@ async def _serve(options: ServeOptions, store: StoreChoice, surroundings: Surrou
     loaded = load_target(options.target, is_server)
     app = build_app(await server_from(loaded, options.target), options)
     try:
-        attached = attach(app, store=store.open(), **options.edge)
+        attached = attach(
+            app,
+            store=store.open(),
+            drain_seconds=options.drain_seconds,
+            drain_pause_seconds=options.drain_pause_seconds,
+            handle_signals=False,
+            **options.edge,
+        )
     except ConfigurationError as error:
         raise CliError(str(error)) from error
+    mount_health(app)
     beginning = _watch_the_beginning(app)
     server = _Server(_uvicorn_config(app, options), attached, surroundings, options)
     try:
@@ -133,29 +141,19 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig == signal.SIGINT and self._surroundings.lifeline is not None:
             return
-        super().handle_exit(sig, frame)
-        drain = partial(self._attached.drain, seconds=self._options.drain_seconds)
-        self._loop.call_soon_threadsafe(drain)
+        pass_on = partial(super().handle_exit, sig, frame)
+        if self._attached.termination is None:  # it does not serve yet
+            pass_on()
+        else:
+            self._attached.termination.told(sig, pass_on)
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        patience = self._options.drain_seconds
-        deadline = self._loop.call_later(patience, self._close_streams)
-        longest = patience + _CLOSING_SECONDS + _SHUTDOWN_SECONDS
+        longest = self._options.drain_seconds + _CLOSING_SECONDS + _SHUTDOWN_SECONDS
         try:
             await asyncio.wait_for(super().shutdown(sockets), longest)
         except TimeoutError:
             logger.warning("the server's own shutdown takes over %g s: it is cut off", _SHUTDOWN_SECONDS)
-        finally:
-            deadline.cancel()
-
-    def _close_streams(self) -> None:
-        """At the deadline, send clients away from what still runs; elsewhere they learn what became of it."""
-        replica = self._attached.replica
-        if replica is not None and len(replica.running):
-            logger.warning("requests that did not finish in time are cut off: %d", len(replica.running))
-            replica.hub.close(retry_milliseconds=_RETRY_MILLISECONDS)
-            replica.running.stop()
 
     def _orphaned(self) -> None:
         lifeline = self._surroundings.lifeline

@@ -46,7 +46,9 @@ def _serve(options: ServeOptions) -> int:
 def _supervise(
     options: ServeOptions, store: StoreChoice, sockets: list[socket.socket], announce: Callable[[], None]
 ) -> int:
-    from holdfast.ops.cli import process, workers  # noqa: PLC0415 - needs extras, which were checked before
+    # What needs extras, which were checked before.
+    from holdfast.ops.cli import process, workers  # noqa: PLC0415
+    from holdfast.sessions.drain import PAUSE_SECONDS  # noqa: PLC0415
 
     def work(surroundings: process.Surroundings) -> int:
         def run() -> int:
@@ -55,12 +57,13 @@ def _supervise(
 
         return _reporting(options, run)
 
+    pause = options.drain_pause_seconds
     return workers.Supervisor(
         count=options.workers,
         sockets=sockets,
         work=work,
         announce=announce,
-        drain_seconds=options.drain_seconds,
+        drain_seconds=options.drain_seconds + (PAUSE_SECONDS if pause is None else pause),
     ).run()
 
 

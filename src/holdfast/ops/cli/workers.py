@@ -54,7 +54,7 @@ class Supervisor:
         sockets: bound; every worker accepts from them.
         work: serves, in a forked process; returns its exit status.
         announce: called once, when all workers serve.
-        drain_seconds: how long a worker may take to finish its requests when it is told to stop.
+        drain_seconds: how long a worker may take to pause and to finish its requests when it is told to stop.
     """
 
     def __init__(
