@@ -59,13 +59,19 @@ def environment(folder: Path, store: str | None) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *arguments: str, store: str | None = None) -> AsyncGenerator[Command]:
-    """Run the command on a free port until the block ends; entered when it says that it serves."""
+async def serving(
+    folder: Path, *arguments: str, store: str | None = None, source: Path | None = None
+) -> AsyncGenerator[Command]:
+    """Run the command on a free port until the block ends; entered when it says that it serves.
+
+    `source` is where the code of another release is.
+    """
     log = folder / "stderr.log"
     program = [sys.executable, "-m", "holdfast.ops.cli", "serve", "--port", "0", *arguments]
     with log.open("wb") as errors:
+        variables = environment(folder, store) | ({"PYTHONPATH": str(source)} if source else {})
         process = await anyio.open_process(
-            program, cwd=folder, env=environment(folder, store), stderr=errors, start_new_session=True
+            program, cwd=folder, env=variables, stderr=errors, start_new_session=True
         )
     try:
         yield Command(process, await _announcement(process, log), log)

@@ -28,6 +28,7 @@ Elsewhere (each group in a slot of its own; rosters are a pair of sorted sets, s
 | `{mcp:broadcast}:meta`, `:log` | hash, stream | what was said to all; see `_broadcast.lua` |
 | `{mcp:sub:<hash of uri>}[:names]` | roster | the sessions that subscribed to a resource |
 | `{mcp:replicas}:<id>` | string | a replica lives. All in one slot: whoever can beat can see who does not |
+| `mcp:replica:<id>` | string | the same for the first release, which looks there |
 
 Channels: `mcp:replica:<id>:inbox` carries hints for one replica, `mcp:bus:<topic>` what was published to a
 topic, `mcp:broadcast` an announcement of each event for all: `1 <epoch> <offset> <payload>`, without its last
@@ -167,6 +168,10 @@ class Keys:
     def replica(self, replica: ReplicaId) -> str:
         """Whether a replica lives."""
         return f"{{{self._prefix}:replicas}}:{quote_word(replica)}"
+
+    def first_replica(self, replica: ReplicaId) -> str:
+        """The same, where the first release looks for it."""
+        return f"{self._prefix}:replica:{quote_word(replica)}"
 
     def channel(self, replica: ReplicaId) -> str:
         """Where hints for a replica go."""

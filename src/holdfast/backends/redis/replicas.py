@@ -11,22 +11,31 @@ __all__ = ["RedisReplicaDirectory"]
 
 
 class RedisReplicaDirectory(ReplicaDirectory):
-    """Which replicas live."""
+    """Which replicas live.
+
+    Each beat is written under the key of the first release too, which looks there, and a replica of that one
+    is looked for there: side by side, the two would else take each other for dead.
+    """
 
     def __init__(self, client: Client, keys: Keys, replica: ReplicaId) -> None:
         self._client = client
         self._keys = keys
-        self._own = keys.replica(replica)
+        self._own = (keys.replica(replica), keys.first_replica(replica))
 
     @override
     async def beat(self, ttl_seconds: float) -> None:
         milliseconds = max(1, round(ttl_seconds * 1000))
-        await self._client.command("SET", self._own, "1", "PX", milliseconds, safe=True)
+        for key in self._own:
+            await self._client.command("SET", key, "1", "PX", milliseconds, safe=True)
 
     @override
     async def alive(self, replica: ReplicaId) -> bool:
-        return bool(await self._client.command("EXISTS", self._keys.replica(replica), safe=True))
+        for key in (self._keys.replica(replica), self._keys.first_replica(replica)):
+            if await self._client.command("EXISTS", key, safe=True):
+                return True
+        return False
 
     @override
     async def retire(self) -> None:
-        await self._client.command("DEL", self._own, safe=True)
+        for key in self._own:
+            await self._client.command("DEL", key, safe=True)
