@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", metavar="NAME,...", help=", ".join(line.name for line in LINES))
     parser.add_argument("--quick", action="store_true", help="about three minutes instead of twelve")
     given = parser.parse_args(arguments)
-    run, rows = record.facts(), dict[str, Sequence[Row]]()
+    run, rows, began = record.facts(), dict[str, Sequence[Row]](), time.monotonic()
     broken: list[str] = []
     for line in chosen(given.only):
         print(f"{time.strftime('%H:%M:%S')} {line.name}", file=sys.stderr, flush=True)
@@ -81,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if line.name in rows:
             print(f"\n{line.name}\n\n{tables.table(line, medians[line.name])}")
     print(f"\n{tables.goals(found)}\n\nkept in {record.keep(run, rows, quick=given.quick)}")
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes", file=sys.stderr)
     if not given.quick:
         document(run, medians, found)
     if broken:

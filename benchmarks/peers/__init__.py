@@ -40,7 +40,10 @@ def tmcp() -> tuple[Sequence[str], Mapping[str, str]]:
     """The command that runs tmcp's server, without its port, and its environment (TypeScript, in memory)."""
     folder = HERE / "tmcp"
     env = {**node.environment(), "npm_config_cache": str(REPOSITORY / ".tools" / "npm")}
-    _run([*node.npm(), "--prefix", folder, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], env)
+    lock, stamp = (folder / "package-lock.json").read_text(), folder / "node_modules" / ".installed-from"
+    if not stamp.exists() or stamp.read_text() != lock:  # npm asks the registry even when all is there
+        _run([*node.npm(), "--prefix", folder, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], env)
+        stamp.write_text(lock)
     return [*node.node(), str(folder / "server.mjs")], env
 
 
