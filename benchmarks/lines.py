@@ -2,13 +2,26 @@
 
 from collections.abc import Sequence
 
-from benchmarks import append, call, growth, pauses, resume, sqlite_append, sqlite_processes, stored
+from benchmarks import (
+    announce,
+    append,
+    broadcast,
+    call,
+    growth,
+    pauses,
+    resume,
+    sqlite_append,
+    sqlite_processes,
+    stored,
+)
 from benchmarks.line import Line
 
 LINES: Sequence[Line] = (
     call.LINE,
     append.LINE,
     stored.LINE,
+    announce.LINE,
+    broadcast.LINE,
     resume.LINE,
     growth.LINE,
     pauses.LINE,
