@@ -17,6 +17,7 @@ HoldfastError
 ```
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 __all__ = [
@@ -97,10 +98,15 @@ class PositionLost(StreamError):
         resume_epoch: the present epoch. Empty: the position was never one of this session (or is forgotten),
             and nothing may be read with it.
         resume_offset: reading is complete again from here, in the present epoch.
+        unanswered: what is stored of requests to the client that lie in between and still wait for an answer,
+            oldest first. Who goes on from `resume_offset` would skip them.
     """
 
-    def __init__(self, reason: str, *, resume_offset: int = 0, resume_epoch: str = "") -> None:
+    def __init__(
+        self, reason: str, *, resume_offset: int = 0, resume_epoch: str = "", unanswered: Sequence[bytes] = ()
+    ) -> None:
         super().__init__(f"position lost ({reason})")
+        self.unanswered = tuple(unanswered)
         self.reason = reason
         self.resume_offset = resume_offset
         self.resume_epoch = resume_epoch

@@ -1,7 +1,11 @@
 """A stream that was cut off goes on, on any replica, while its handler runs elsewhere."""
 
+import json
+
 import pytest
 
+from holdfast.sessions.event_id import decode_event_id
+from holdfast.sessions.types import SessionId
 from tests.flows.apps import Framework, Stage
 from tests.flows.conftest import Wired
 from tests.flows.wire import call, said
@@ -106,9 +110,6 @@ async def test_a_handler_can_hang_up_on_a_stream_that_was_resumed_elsewhere(
             replica = wire.fleet.replicas[2].attached.replica
             assert replica is not None
             assert wire.session is not None
-            from holdfast.sessions.event_id import decode_event_id  # noqa: PLC0415
-            from holdfast.sessions.types import SessionId  # noqa: PLC0415
-
             stream_id, *_ = decode_event_id(stream.last_id or "")
             await replica.close_stream(SessionId(wire.session), stream_id)
             assert [event for event in await resumed.rest() if event.data] == []
@@ -281,3 +282,24 @@ async def test_what_was_trimmed_is_said(wired: Wired) -> None:
         assert messages[0]["method"] == "notifications/message"
         assert messages[0]["params"]["data"]["event"] == "events-lost"
         assert said(messages[-1]) == "0:counted"
+
+
+async def test_a_question_that_a_gap_would_hide_is_asked_again(wired: Wired, stage: Stage) -> None:
+    """It still waits, and is stored: the client gets it with what tells it of the gap."""
+    question = {"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": {"message": "?"}}
+    async with wired() as wire:
+        async with wire.calling("report_and_wait", on=0) as stream:
+            await stream.method("notifications/progress")
+        assert wire.session is not None
+        session, log = SessionId(wire.session), wire.fleet.replicas[0].store.log
+        stream_id, *_ = decode_event_id(stream.last_id or "")
+        await log.append(session, stream_id, json.dumps(question).encode(), expects="q")
+        for _ in range(1_100):  # more than any store keeps
+            await log.append(session, stream_id, b'{"jsonrpc":"2.0","method":"notifications/flood"}')
+        async with wire.open(on=1, after=stream.last_id) as resumed:
+            told = await resumed.method("notifications/message")
+            assert told["params"]["data"]["event"] == "events-lost"
+            assert await resumed.message() == question
+            await resumed.method("notifications/flood")
+        stage.mark("go")
+        stage.mark("end")

@@ -35,6 +35,16 @@ Heard: TypeAlias = Callable[[Event | None], None]
 
 
 @must_fail(EventLogSuite)
+class OpensForAnybody(SessionLog):
+    """A stream that was opened for one request is handed to another."""
+
+    @override
+    def open_stream(self, stream: StreamId, state: StreamState) -> Position:
+        known = self._streams.get(stream)
+        return super().open_stream(stream, state if known is None else known.state)
+
+
+@must_fail(EventLogSuite)
 class OffsetsFromAClock(SessionLog):
     """Offsets grow, but not one by one."""
 

@@ -3,10 +3,11 @@
 
 from typing_extensions import override
 
+from holdfast.backends.memory.event_log import MemoryEventLog
 from holdfast.backends.memory.session_log import SessionLog
 from holdfast.backends.memory.trim_order import Entry, TrimOrder
 from holdfast.errors import PositionLost
-from holdfast.sessions.types import STANDALONE, AppendKey, Event, Page, Position, StreamId
+from holdfast.sessions.types import STANDALONE, AppendKey, Event, Page, Position, SessionId, StreamId
 from holdfast.testing.conformance import TrimmingSuite
 from tests.mutants.catalogue import must_fail
 
@@ -20,6 +21,34 @@ class TrimsInSilence(SessionLog):
         super()._trim()
         for stream in self._streams.values():
             stream.trimmed = 0
+
+
+@must_fail(TrimmingSuite)
+class ForgetsWhoWaitsInAGap(MemoryEventLog):
+    """A gap says nothing of the requests in it that still wait."""
+
+    @override
+    async def read(self, session: SessionId, stream: StreamId, *, after: Position, limit: int) -> Page:
+        try:
+            return await super().read(session, stream, after=after, limit=limit)
+        except PositionLost as lost:
+            lost.unanswered = ()
+            raise
+
+
+@must_fail(TrimmingSuite)
+class AsksAgainWhatWasSeen(MemoryEventLog):
+    """A gap names all requests that wait, also those before it and behind it."""
+
+    @override
+    async def read(self, session: SessionId, stream: StreamId, *, after: Position, limit: int) -> Page:
+        try:
+            return await super().read(session, stream, after=after, limit=limit)
+        except PositionLost as lost:
+            found = self._data.live(session)
+            waiting = sorted(one.offset or 0 for one in found.waiting.values() if one.answer is None)
+            lost.unanswered = tuple(event.payload for event in found.log.events_at(waiting, stream))
+            raise
 
 
 @must_fail(TrimmingSuite)

@@ -239,7 +239,7 @@ class Streaming:
         told = [encode_notification("notifications/message", params)]
         if reader.stream == STANDALONE:
             told += map(encode_notification, _RESYNC)
-        return told
+        return [*told, *lost.unanswered]
 
     def _prime(self, tail: Tail, position: Position) -> bytes:
         return sse.prime(tail.id_at(position), self._options.retry_milliseconds)

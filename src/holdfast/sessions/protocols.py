@@ -62,6 +62,8 @@ class EventLog(Protocol):
 
         Raises:
             SessionGone: there is no such session.
+            StoreRefused: the stream was opened by another replica, or for another request (`1` and `"1"` are
+                two).
         """
         ...
 
@@ -102,7 +104,8 @@ class EventLog(Protocol):
             SessionGone: there is no such session.
             StreamUnknown: the session has no such stream.
             PositionLost: events of this stream after `after` were trimmed, or `after` is from another epoch
-                of which it is not certain that nothing was lost.
+                of which it is not certain that nothing was lost. Its `unanswered` are requests of this stream
+                that lie behind `after` (all, if it is from another epoch) and not behind the resume place.
         """
         ...
 

@@ -59,7 +59,11 @@ class EnvelopeEventLog(EventLog):
 
     @override
     async def read(self, session: SessionId, stream: StreamId, *, after: Position, limit: int) -> Page:
-        page = await self._inner.read(session, stream, after=after, limit=limit)
+        try:
+            page = await self._inner.read(session, stream, after=after, limit=limit)
+        except PositionLost as lost:
+            lost.unanswered = await self._payloads(lost.unanswered, _purpose(session, stream))
+            raise
         events: list[Event] = []
         for event in page.events:
             try:
@@ -68,8 +72,8 @@ class EnvelopeEventLog(EventLog):
                 if events:
                     return replace(page, events=events, cursor=events[-1].position, complete=False)
                 logger.warning("an event of a session is lost: %s", error)
-                lost = event.position
-                raise PositionLost("damaged", resume_offset=lost.offset, resume_epoch=lost.epoch) from error
+                at = event.position
+                raise PositionLost("damaged", resume_offset=at.offset, resume_epoch=at.epoch) from error
         return replace(page, events=events)
 
     @override
@@ -95,6 +99,15 @@ class EnvelopeEventLog(EventLog):
             except DamagedPayload as error:
                 logger.warning("a request to a client is lost: %s", error)
         return replace(claim, unanswered=unanswered)
+
+    async def _payloads(self, wrapped: Sequence[bytes], purpose: Purpose) -> tuple[bytes, ...]:
+        payloads: list[bytes] = []
+        for one in wrapped:
+            try:
+                payloads.append(await self._codec.unwrap(one, purpose))
+            except DamagedPayload as error:
+                logger.warning("a request to a client is lost: %s", error)
+        return tuple(payloads)
 
     async def _unwrapped(self, session: SessionId, event: Event) -> Event:
         payload = await self._codec.unwrap(event.payload, _purpose(session, event.stream))

@@ -7,6 +7,7 @@ from typing import Final
 from typing_extensions import override
 
 from holdfast.backends.memory.data import Holder, MemoryData, Session, Waiting
+from holdfast.errors import PositionLost
 from holdfast.sessions.protocols import EventLog
 from holdfast.sessions.types import (
     STANDALONE,
@@ -64,7 +65,15 @@ class MemoryEventLog(EventLog):
 
     @override
     async def read(self, session: SessionId, stream: StreamId, *, after: Position, limit: int) -> Page:
-        return self._data.live(session).log.read(stream, after, limit)
+        found = self._data.live(session)
+        try:
+            return found.log.read(stream, after, limit)
+        except PositionLost as lost:
+            if lost.resume_epoch:
+                first = after.offset if lost.reason == "trimmed" else 0
+                events = _unanswered(found, stream, first, lost.resume_offset)
+                lost.unanswered = tuple(event.payload for event in events)
+            raise
 
     @override
     def watch(
@@ -91,7 +100,8 @@ class MemoryEventLog(EventLog):
             return Claim(after, displaced=displaced, first=first)
         if first:
             return Claim(found.log.position(0), first=True)
-        return Claim(found.log.top, _unanswered(found), displaced)
+        top = found.log.top
+        return Claim(top, _unanswered(found, STANDALONE, 0, top.offset), displaced)
 
     def _announce(self, session: SessionId, event: Event) -> None:
         for replica, heard in self._data.watchers.of(session):
@@ -114,7 +124,7 @@ class MemoryEventLog(EventLog):
         return found.log.top
 
 
-def _unanswered(session: Session) -> Sequence[Event]:
-    waiting = session.waiting.values()
-    offsets = sorted(one.offset for one in waiting if one.answer is None and one.offset is not None)
-    return session.log.events_at(offsets, STANDALONE)
+def _unanswered(session: Session, stream: StreamId, after: int, up_to: int) -> Sequence[Event]:
+    """Requests to the client on a stream, in (`after`, `up_to`], that still wait for an answer."""
+    waiting = [one.offset or 0 for one in session.waiting.values() if one.answer is None]
+    return session.log.events_at(sorted(offset for offset in waiting if after < offset <= up_to), stream)

@@ -8,7 +8,7 @@ from secrets import token_hex
 from typing import Final, Self
 
 from holdfast.backends.memory.trim_order import Entry, TrimOrder
-from holdfast.errors import PositionLost, StreamClosed, StreamUnknown
+from holdfast.errors import PositionLost, StoreRefused, StreamClosed, StreamUnknown
 from holdfast.sessions.image import SessionImage, StreamImage
 from holdfast.sessions.types import (
     STANDALONE,
@@ -123,8 +123,14 @@ class SessionLog:
         return self._stream(stream).trimmed
 
     def open_stream(self, stream: StreamId, state: StreamState) -> Position:
-        """Record a stream; one that is recorded stays as it is."""
+        """Record a stream; one that is recorded stays as it is.
+
+        Raises:
+            StoreRefused: it was recorded for something else.
+        """
         opened = self._streams.setdefault(stream, _Stream(state, opened_at=self._top))
+        if _origin(opened.state) != _origin(state):
+            raise StoreRefused("a stream with this id was opened for something else")
         return self.position(opened.opened_at)
 
     def repeated(self, stream: StreamId, key: AppendKey | None, payload: bytes) -> Event | None:
@@ -259,6 +265,11 @@ class SessionLog:
     def _drop(self, entry: Entry) -> None:
         self._trim_order.drop(entry)
         del self._entries[entry.offset]
+
+
+def _origin(state: StreamState) -> tuple[object, ...]:
+    """Who writes a stream, and for which request. `1` and `"1"` are two."""
+    return state.replica, type(state.request_id), state.request_id
 
 
 def _remember(accepted: OrderedDict[str, tuple[int, Entry]], key: AppendKey, entry: Entry) -> None:

@@ -232,7 +232,13 @@ def _stream_state(state: bytes, replica: bytes, request: bytes) -> StreamState:
     )
 
 
-def _error(status: bytes, session: SessionId, resume_offset: int = 0, epoch: bytes = b"") -> Exception:
+def _error(
+    status: bytes,
+    session: SessionId,
+    resume_offset: int = 0,
+    epoch: bytes = b"",
+    unanswered: Sequence[Any] = (),
+) -> Exception:
     match status:
         case b"gone":
             return SessionGone(f"no session {shorten(session)}")
@@ -241,6 +247,11 @@ def _error(status: bytes, session: SessionId, resume_offset: int = 0, epoch: byt
         case b"closed":
             return StreamClosed("the stream has had its final event")
         case b"trimmed" | b"epoch":
-            return PositionLost(status.decode(), resume_offset=resume_offset, resume_epoch=epoch.decode())
+            return PositionLost(
+                status.decode(),
+                resume_offset=resume_offset,
+                resume_epoch=epoch.decode(),
+                unanswered=unanswered[2::3],
+            )
         case _:
             return StoreError(f"unexpected reply {status!r}")

@@ -1,6 +1,6 @@
 """Who reads the standalone stream, and from where."""
 
-from holdfast.backends.sqlite.chain import events_since
+from holdfast.backends.sqlite.reading import unanswered
 from holdfast.backends.sqlite.session_log import SessionLog
 from holdfast.backends.sqlite.text import decode, encode
 from holdfast.backends.sqlite.transaction import Transaction
@@ -36,16 +36,8 @@ def claim(tx: Transaction, session: SessionId, reader: bytes, after: Position | 
 
 def _unanswered(tx: Transaction, log: SessionLog) -> tuple[Event, ...]:
     tx.flush()
-    name = encode(STANDALONE)
-    rows = tx.execute(
-        'SELECT "offset" FROM asked WHERE session = ? AND stream = ? AND answer IS NULL', (log.no, name)
-    ).fetchall()
-    offsets = {offset for (offset,) in rows}
-    if not offsets:
-        return ()
-    _, events = events_since(tx.connection, log.no, log.last, name, min(offsets) - 1)
+    rows = unanswered(tx.connection, log.no, log.last, encode(STANDALONE), 0, log.top)
     return tuple(
         Event(STANDALONE, Position(log.epoch, offset), previous, payload, bool(final))
-        for offset, previous, final, payload in events
-        if offset in offsets
+        for offset, previous, final, payload in rows
     )

@@ -18,7 +18,7 @@ from holdfast.sessions.types import (
     shorten,
 )
 
-__all__ = ["EpochEnded", "Head", "Snapshot", "head", "read_page"]
+__all__ = ["EpochEnded", "Head", "Snapshot", "head", "read_page", "unanswered"]
 
 
 class EpochEnded(Exception):
@@ -62,7 +62,7 @@ class Head:
         return self.expires_at - now < self.ttl_ms
 
     def offset(self, after: Position, trimmed: int) -> int:
-        """`after` as an offset of this life, if nothing was lost on the way."""
+        """`after` as an offset of this life, if nothing was lost on the way or trimmed since."""
         own = after.epoch == self.epoch
         surviving = self.top if own else dict(json.loads(self.fences)).get(after.epoch)
         if surviving is None or after.offset < 0 or (own and after.offset > surviving):
@@ -70,6 +70,8 @@ class Head:
         if after.offset > surviving:
             resume = max(surviving, trimmed)
             raise PositionLost("epoch", resume_offset=resume, resume_epoch=self.epoch)
+        if after.offset < trimmed:
+            raise PositionLost("trimmed", resume_offset=trimmed, resume_epoch=self.epoch)
         return after.offset
 
 
@@ -94,6 +96,22 @@ def head(snapshot: Snapshot, session: SessionId) -> Head:
     return Head(no, ttl_ms, expires_at, epoch, fences, top, last)
 
 
+def unanswered(
+    connection: sqlite3.Connection, no: int, last: int, stream: bytes, after: int, up_to: int
+) -> list[tuple[int, int, int, bytes]]:
+    """Requests to the client on a stream, in (`after`, `up_to`], that still wait; see `events_since`."""
+    asked = connection.execute(
+        'SELECT "offset" FROM asked WHERE session = ? AND stream = ? AND answer IS NULL '
+        'AND "offset" > ? AND "offset" <= ?',
+        (no, stream, after, up_to),
+    )
+    offsets = {offset for (offset,) in asked}
+    if not offsets:
+        return []
+    _, rows = events_since(connection, no, last, stream, min(offsets) - 1)
+    return [row for row in rows if row[0] in offsets]
+
+
 def read_page(
     snapshot: Snapshot,
     session: SessionId,
@@ -112,9 +130,13 @@ def read_page(
     if row is None:
         raise StreamUnknown(f"session {shorten(session)} has no such stream")
     trimmed, closed, replica, request_id = row
-    offset = found.offset(after, trimmed)
-    if offset < trimmed:
-        raise PositionLost("trimmed", resume_offset=trimmed, resume_epoch=found.epoch)
+    try:
+        offset = found.offset(after, trimmed)
+    except PositionLost as lost:
+        first = after.offset if lost.reason == "trimmed" else 0
+        waiting = unanswered(snapshot.connection, found.no, found.last, name, first, lost.resume_offset)
+        lost.unanswered = tuple(payload for _, _, _, payload in waiting)
+        raise
     number, rows = events_since(snapshot.connection, found.no, found.last, name, offset)
     events: list[Event] = []
     size = 0

@@ -37,6 +37,8 @@ What the suites settle where the protocols leave room:
 * A busy request stream leaves the standalone stream its newest few events.
 * Taking the standalone stream again with the same reader token displaces nobody and does not wait.
 * `Inbox.put` on a session that is gone is False.
+* A gap names the requests in it that still wait (`PositionLost.unanswered`): they are trimmed last, so they
+  may lie between what is gone.
 * A full broadcast log keeps at least 63/64 of its bound.
 * A session found by somebody else is untouched: its expiry does not slide.
 """

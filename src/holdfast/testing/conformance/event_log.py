@@ -4,7 +4,7 @@
 import anyio
 import pytest
 
-from holdfast.errors import PositionLost, SessionGone, StreamClosed, StreamUnknown
+from holdfast.errors import PositionLost, SessionGone, StoreRefused, StreamClosed, StreamUnknown
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.types import (
     STANDALONE,
@@ -227,6 +227,18 @@ class EventLogSuite:
             event = await a.log.append(session, StreamId("r1"), b"first")
             assert await a.log.open_stream(session, StreamId("r1"), 7) == top
             assert await read_all(b, session, StreamId("r1"), after=opened) == [event]
+
+    async def test_a_stream_is_opened_for_one_request_of_one_replica(self, store: StoreUnderTest) -> None:
+        async with store.replicas(2) as (a, b):
+            session = await new_session(a)
+            opened = await a.log.open_stream(session, StreamId("r1"), 1)
+            for backend, request_id in ((a, 2), (a, "1"), (b, 1)):
+                with pytest.raises(StoreRefused):
+                    await backend.log.open_stream(session, StreamId("r1"), request_id)
+            page = await b.log.read(session, StreamId("r1"), after=opened, limit=1)
+            assert page.stream == StreamState(running=True, replica=a.replica, request_id=1)
+            await a.log.append(session, StreamId("r1"), b"x", final=True)
+            assert await a.log.open_stream(session, StreamId("r1"), 1) == opened
 
     async def test_a_stream_knows_its_request_and_its_replica(self, store: StoreUnderTest) -> None:
         async with store.replicas(2) as (a, b):

@@ -115,6 +115,27 @@ class TrimmingSuite:
             assert await read_all(b, session, STANDALONE, after=start) == [asked_alone]
             assert await b.inbox.put(session, "q1", b"!")
 
+    async def test_a_gap_names_the_requests_in_it_that_still_wait(self, store: StoreUnderTest) -> None:
+        """They were spared, and whoever goes on behind the gap would skip them."""
+        async with store.replicas(2) as (a, b):
+            session = await new_session(a)
+            stream = await new_stream(a, session)
+            start = await top_of(a, session)
+            for number, name in enumerate(("seen", "first", "answered", "second")):
+                event = await a.log.append(session, stream, b"?%d" % number, expects=name)
+                start = event.position if name == "seen" else start
+            await a.log.append(session, STANDALONE, b"? on another stream", expects="other")
+            await b.inbox.put(session, "answered", b"!")
+            await flood(a, session, stream, store.max_events * 2)
+            last = await a.log.append(session, stream, b"? behind the gap", expects="third")
+            with pytest.raises(PositionLost) as lost:
+                await b.log.read(session, stream, after=start, limit=1)
+            assert lost.value.unanswered == (b"?1", b"?3")
+            resume = Position(lost.value.resume_epoch, lost.value.resume_offset)
+            rest = await read_all(b, session, stream, after=resume)
+            assert rest[-1] == last
+            assert not {event.payload for event in rest} & {b"?0", b"?1", b"?3"}
+
     async def test_a_busy_request_leaves_the_standalone_stream_its_share(self, store: StoreUnderTest) -> None:
         async with store.replicas(2) as (a, b):
             session = await new_session(a)

@@ -1,4 +1,4 @@
--- include: session, fence
+-- include: session, fence, unanswered
 -- Give the standalone stream to one reader; the newest wins, at most one takeover in a while.
 -- KEYS: session
 -- ARGV: 3 nonce of this call   4 replica   5 reader   6 epoch and 7 offset of the client's position ("" = none)
@@ -43,22 +43,6 @@ else
   note(ARGV[9])
 end
 
-local unanswered = {}
-if ARGV[6] == '' then
-  local asked, offsets = redis.call('HGETALL', ASKED), {}
-  for i = 2, #asked, 2 do
-    local o, of = string.match(asked[i], '^(%d+)|[^|]*|(.*)$')
-    o = tonumber(o)
-    if of == '-' and o <= tonumber(start) then offsets[#offsets + 1] = o end
-  end
-  table.sort(offsets)
-  for _, o in ipairs(offsets) do
-    local e = redis.call('XRANGE', LOG, o .. '-0', o .. '-0')[1]
-    if e then
-      local n = #unanswered
-      unanswered[n + 1], unanswered[n + 2], unanswered[n + 3] = o, o - e[2][4], e[2][8]
-    end
-  end
-end
+local waiting = ARGV[6] == '' and unanswered('-', 0, tonumber(start)) or {}
 local first = redis.call('HGET', META, 'gf') == nonce
-return { 'ok', start_epoch, start, dis_replica, dis_reader, unanswered, first and 1 or 0 }
+return { 'ok', start_epoch, start, dis_replica, dis_reader, waiting, first and 1 or 0 }

@@ -1,9 +1,9 @@
--- include: session, fence, record
+-- include: session, fence, record, unanswered
 -- The events of one stream after a position, and the stream's state in the same instant.
 -- KEYS: session
 -- ARGV: 3 stream   4 epoch of the position   5 its offset   6 most events   7 most bytes (one event always fits)
 --       8 most entries to look at
--- Returns {"gone"} | {"unknown"} | {"trimmed" or "epoch", resume offset, resume epoch}
+-- Returns {"gone"} | {"unknown"} | {"trimmed" or "epoch", resume offset, resume epoch, see `unanswered`}
 --       | {"ok", epoch, cursor, 1 if nothing more was there, state, replica, request id, events}
 --   events = offset, previous, flag, payload, offset, ...
 -- Invariants: never a page with a hole. When the log does not have as many entries as meta says (somebody deleted
@@ -26,8 +26,11 @@ local record = decode(m[7])
 local trimmed = math.max(record.trimmed, math.min(record.last, damaged))
 local survived = surviving(ARGV[4], epoch, top, fences)
 if not survived or (after > survived and ARGV[4] == epoch) then return { 'epoch', 0, '' } end
-if after > survived then return { 'epoch', math.max(survived, trimmed), epoch } end
-if after < trimmed then return { 'trimmed', trimmed, epoch } end
+if after > survived then
+  local resume = math.max(survived, trimmed)
+  return { 'epoch', resume, epoch, unanswered(stream, 0, resume) }
+end
+if after < trimmed then return { 'trimmed', trimmed, epoch, unanswered(stream, after, trimmed) } end
 
 local events, n, cursor, complete = {}, 0, top, 1
 if record.last > after then
@@ -47,7 +50,7 @@ if record.last > after then
       end
     end
     if from >= record.last then break end
-    if #batch == 0 then return { 'trimmed', record.last, epoch } end
+    if #batch == 0 then return { 'trimmed', record.last, epoch, unanswered(stream, after, record.last) } end
     if n == most_events * 4 or bytes >= most_bytes or seen >= look_at then
       cursor, complete = from, 0
       break
