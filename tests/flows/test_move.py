@@ -97,6 +97,7 @@ async def run(folder: Path, words: list[str]) -> str:
     return said
 
 
+@pytest.mark.timeout(180)  # seven processes, one after the other, on whatever the machine has left
 async def test_clients_go_on_where_they_were(folder: Path, store: str) -> None:
     async with serving(folder, "server:mcp") as old, connected(old) as client:
         export, import_, export_again, import_again, serve = commands(store_of(old), store)
