@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from benchmarks import peers
 from benchmarks.line import Row
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,6 +29,7 @@ def facts() -> Mapping[str, object]:
             "load": os.getloadavg(),
         },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "peers": peers.versions(),
     }
 
 

@@ -4,7 +4,9 @@ Each is pinned down to the last package: `mcp_persist/requirements.txt` with has
 It is installed when it is first needed.
 """
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +22,14 @@ INSTALL_SECONDS = 300.0
 
 class PeerMissingError(Exception):
     """A peer could not be installed; the message says why."""
+
+
+def versions() -> Mapping[str, str]:
+    """What the lock files say."""
+    python = (HERE / "mcp_persist" / "requirements.txt").read_text()
+    packages = json.loads((HERE / "tmcp" / "package.json").read_text())["dependencies"]
+    found = re.search(r"^mcp-persist==(\S+)", python, re.MULTILINE)
+    return {"mcp-persist": found[1] if found else "unknown", **packages}
 
 
 @cache
