@@ -42,6 +42,12 @@ class RunningSentinel(RunningServer):
     ready: ClassVar[bytes] = b"\nsentinel_masters:"
 
     @override
+    def start(self) -> None:
+        super().start()
+        # Not PING-PERIOD: a replica that was not heard of for five of them is not promoted.
+        self.cli("SENTINEL", "DEBUG", "PUBLISH-PERIOD", 200, "INFO-PERIOD", 500)
+
+    @override
     def _options(self) -> list[str]:
         file = self.directory / "sentinel.conf"
         if not file.exists():
@@ -76,6 +82,26 @@ class _Setup:
     def stop(self) -> None:
         for server in self.servers:
             server.stop()
+
+    def cut_replicas(self, master: RunningServer) -> None:
+        """From now on nothing that is written to `master` reaches a replica, until it is killed."""
+        master.cli("ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")
+        master.cli("CLIENT", "KILL", "TYPE", "replica")
+
+    def until_in_step(self) -> None:
+        """Return when each master has a replica that has all that it has."""
+        until(self._in_step, "the replicas are behind")
+
+    def _in_step(self) -> bool:
+        alive = [server for server in self.servers if server.alive and not server.paused]
+        masters = [(server, fact) for server in alive if (fact := _info(server))["role"] == "master"]
+        replicas = [fact for server in alive if (fact := _info(server))["role"] == "slave"]
+        behind = {fact["master_port"]: fact for fact in replicas}
+        return all(
+            str(server.port) in behind
+            and int(behind[str(server.port)]["slave_repl_offset"]) >= int(fact["master_repl_offset"])
+            for server, fact in masters
+        )
 
     def _revive(self, servers: Sequence[RunningServer]) -> None:
         for server in servers:
@@ -305,7 +331,6 @@ def start_sentinels(
             stack.callback(sentinel.stop)
             setup.sentinels.append(sentinel)
             sentinel.start()
-            sentinel.cli("SENTINEL", "DEBUG", "PUBLISH-PERIOD", 200, "INFO-PERIOD", 500, "PING-PERIOD", 100)
         setup.heal()
         yield setup
 
@@ -374,6 +399,11 @@ def _check_and_empty(servers: Sequence[RunningServer]) -> None:
     finally:
         for server in servers:
             server.cli("FLUSHALL")
+
+
+def _info(server: RunningServer) -> dict[str, str]:
+    text = cast("bytes", server.cli("INFO", "replication")).decode()
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
 def _folder(where: Path, name: str) -> Path:

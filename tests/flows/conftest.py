@@ -13,13 +13,14 @@ from holdfast.testing.replicas import Fleet, replicas
 from tests.flows.apps import Framework, Stage, app_factory
 from tests.flows.wire import Wire
 from tests.servers import RunningServer, assert_every_key_expires
+from tests.topologies import ClusterSetup, SentinelSetup
 
 
 @dataclass(frozen=True)
 class Setup:
     """One way to run a fleet."""
 
-    store: Literal["memory", "sqlite", "valkey", "redis"]
+    store: Literal["memory", "sqlite", "valkey", "redis", "sentinels", "cluster"]
     loop: Literal["asyncio", "trio"] = "asyncio"
     sockets: bool = False
 
@@ -56,7 +57,7 @@ def anyio_backend(setup: Setup) -> str:
 @pytest.fixture
 def redis_server(setup: Setup, request: pytest.FixtureRequest) -> Iterator[RunningServer | None]:
     """The server of this test's store, if it has one; checked and emptied at the end."""
-    if setup.store in {"memory", "sqlite"}:
+    if setup.store not in {"valkey", "redis"}:
         yield None
         return
     server: RunningServer = request.getfixturevalue(setup.store)
@@ -72,8 +73,13 @@ def redis_server(setup: Setup, request: pytest.FixtureRequest) -> Iterator[Runni
 
 
 @pytest.fixture
-def store(setup: Setup, redis_server: RunningServer | None, tmp_path: Path) -> str | None:
+def store(
+    setup: Setup, redis_server: RunningServer | None, tmp_path: Path, request: pytest.FixtureRequest
+) -> str | None:
     """The URL of this test's store; None for memory."""
+    if setup.store in {"sentinels", "cluster"}:
+        topology: SentinelSetup | ClusterSetup = request.getfixturevalue(setup.store)
+        return topology.url
     if setup.store == "sqlite":
         return f"sqlite://{tmp_path / 'sessions.db'}"
     return None if redis_server is None else redis_server.url

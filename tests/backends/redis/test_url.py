@@ -24,6 +24,12 @@ def test_parts_of_a_url() -> None:
     assert (options.connect_timeout, options.retry_seconds) == (1.5, 9)
 
 
+def test_an_at_in_a_password_of_one_server_needs_no_quoting() -> None:
+    """`redis-cli` and others take it, too."""
+    server = parse_url("redis://:sec@ret@host").server
+    assert (server.host, server.password) == ("host", "sec@ret")
+
+
 @pytest.mark.parametrize(
     ("url", "host", "port"),
     [
@@ -186,7 +192,7 @@ def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
         "redis://user:hunter2@host:x",
         "redis://user:hunter2@host?nonsense=1",
         "redis://:hunter2@a,b",
-        "redis://:a@hunter2@host",
+        "redis-cluster://:a@hunter2@host",
         "redis://host/hunter2@host",
         "redis://:a/hunter2@host",
         "redis://:a?hunter2@host",

@@ -45,7 +45,7 @@ def parse_url(url: str) -> Location:
     if "#" in url:
         _wrong("a fragment", "#..", "none; # in a password is written %23")
     userinfo, has_user, place = rest.rpartition("@")
-    if "@" in query_text or "/" in userinfo or "@" in userinfo:
+    if "@" in query_text or "/" in userinfo or ("@" in userinfo and mode != "standalone"):
         _wrong(
             "user or password",
             "(not repeated)",
