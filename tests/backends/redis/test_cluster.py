@@ -281,3 +281,16 @@ async def test_valkey_moves_a_slot_in_one_step() -> None:
                 load.ending = True
             assert load.refusals == 0
             await load.check_nothing_lost(b)
+
+
+async def test_what_can_be_renewed_is_renewed_although_a_node_is_away(cluster: ClusterSetup) -> None:
+    async with RedisBackend(cluster.url, options=RedisOptions(retry_seconds=0.5)) as a:
+        (gone, lost), (there, living), _ = (await sessions_on_each_master(cluster, a)).items()
+        owner = next(server for server in cluster.servers if server.port == there)
+        meta = KEYS.session(living).meta
+        async with a.log.watch(living, Heard()):
+            owner.cli("HDEL", meta, "w")
+            next(server for server in cluster.servers if server.port == gone).kill()
+            with pytest.raises(StoreUnavailable):
+                await a.log.renew([lost, living])
+            assert owner.cli("HGET", meta, "w")
