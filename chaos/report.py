@@ -45,6 +45,8 @@ def table(tally: Tally, diaries: list[Diary], seconds: float, lag_seconds: float
     rows.append(("longest wait for one, s", _longest(tally.error_waits)))
     rows.append(("the same with further kills and pauses, s", _longest(tally.raw_error_waits)))
     rows.append(("the rig's own longest lag, s", f"{lag_seconds:.2f}"))
+    if tally.rolling_since is not None:
+        rows.append(("rolling: failed calls", str(tally.of("failed"))))
     rows += [(f"VIOLATIONS {kind}", str(tally.of(kind))) for kind in _KINDS]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name:<{width}}  {value:>10}" for name, value in rows)

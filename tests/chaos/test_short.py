@@ -17,6 +17,7 @@ def test_clients_lose_nothing_while_replicas_are_killed_paused_and_replaced(tmp_
     state = asyncio.run(run(_options(), tmp_path / "chaos"))
     report = state.report()
     print(f"seed {SEED}", report, sep="\n")
+    assert state.tally.of("failed") == 0, report  # in the rolling restart: connections are all that it costs
     assert not state.tally.violations, report
     _assert_that_something_happened(state)
 
