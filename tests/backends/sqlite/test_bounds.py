@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -67,6 +69,44 @@ async def test_the_write_ahead_log_is_bounded_under_load(path: Path) -> None:
                 longest = max(longest, size(log))
                 await anyio.lowlevel.checkpoint()
         assert longest < 4 * bound
+
+
+async def test_a_snapshot_that_is_held_makes_the_log_grow_no_longer_than_that(
+    path: Path,
+) -> None:
+    """Another program, such as a backup: nothing that was written after it looked can be copied meanwhile."""
+    bound = 200_000
+    wal = path.with_name(f"{path.name}-wal")
+    async with SqliteBackend(path, options=SqliteOptions(checkpoint_bytes=bound, max_events=50)) as backend:
+        session = await new_session(backend)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM sessions").fetchall()
+            for _ in range(300):
+                await backend.log.append(session, STANDALONE, b"x" * 3000)
+            assert size(wal) > 3 * bound
+        with anyio.fail_after(20):
+            while size(wal) > 2 * bound:
+                await backend.log.append(session, STANDALONE, b"x" * 3000)
+        assert size(path) < 1_000_000
+
+
+async def test_a_writer_that_never_rests_keeps_file_and_log_bounded(path: Path) -> None:
+    """Full logs, sessions that come and go, and no idle moment: as much as is kept, and a few checkpoints."""
+    options = SqliteOptions(checkpoint_bytes=200_000, max_events=40, tidy_seconds=0.05)
+    wal = path.with_name(f"{path.name}-wal")
+    async with SqliteBackend(path, options=options) as backend:
+        largest = 0
+        for _ in range(40):
+            sessions = [await new_session(backend) for _ in range(4)]
+            async with anyio.create_task_group() as tasks:
+                for session in sessions * 60:
+                    tasks.start_soon(backend.log.append, session, STANDALONE, b"x" * 1000)
+            for session in sessions:
+                await backend.sessions.close(session)
+            largest = max(largest, size(path) + size(wal))
+        # 4 sessions of 40 events are 160 kB; 9,600 events went through.
+        assert largest < 3_000_000
 
 
 async def test_looking_sessions_up_holds_no_snapshot(path: Path, sql: Sql) -> None:

@@ -31,6 +31,17 @@ class TrimmingSuite:
             assert store.max_events // 2 <= len(kept) <= store.max_events
             assert kept == events[-len(kept) :]
 
+    async def test_the_bound_holds_for_replicas_that_take_turns(self, store: StoreUnderTest) -> None:
+        """Each of them counts what the others have appended, also before it knew the session."""
+        async with store.replicas(3) as replicas:
+            session = await new_session(replicas[0])
+            events = await flood(replicas[0], session, STANDALONE, store.max_events)
+            for writer in (1, 0, 2, 1):
+                events += await flood(replicas[writer], session, STANDALONE, store.max_events // 2)
+                kept = await read_after_loss(replicas[2 - writer], session, STANDALONE)
+                assert store.max_events // 2 <= len(kept) <= store.max_events
+                assert kept == events[-len(kept) :]
+
     async def test_nothing_is_dropped_before_the_log_is_full(self, store: StoreUnderTest) -> None:
         async with store.replicas(1) as (a,):
             session = await new_session(a)
