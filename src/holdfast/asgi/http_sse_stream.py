@@ -12,18 +12,10 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from holdfast.asgi import sse
+from holdfast.asgi.flow import STORE_RETRY_SECONDS, answer_lost, end_stream, tell_gap, write, write_all
 from holdfast.asgi.guards import Http, Send
 from holdfast.asgi.http_sse_cursor import Cursor
-from holdfast.asgi.streaming import (
-    STORE_RETRY_SECONDS,
-    Streaming,
-    end_stream,
-    not_before,
-    start_stream,
-    while_connected,
-    write,
-    write_all,
-)
+from holdfast.asgi.streaming import Streaming, not_before, start_stream, while_connected
 from holdfast.errors import PositionLost, SessionGone, StoreError, StreamUnknown
 from holdfast.sessions.event_id import decode_event_id, encode_event_id
 from holdfast.sessions.hub import Reader
@@ -122,7 +114,7 @@ class Carrying(Streaming):
         except PositionLost as lost:
             if not tail.go_on_behind(lost):
                 raise StreamUnknown from lost
-            return (), self.tell_of_gap(lost, reader)
+            return (), tell_gap(self._replica, reader, lost)
         except StoreError as error:
             self._replica.observer.store_failed("read", error)
             with anyio.move_on_after(random.uniform(*STORE_RETRY_SECONDS)):
@@ -131,7 +123,7 @@ class Carrying(Streaming):
 
     def lost(self, tail: Tail) -> bytes:
         """The answer to a request of which the stream has none any more."""
-        return self._answer_lost(tail)
+        return answer_lost(tail)
 
     @property
     def keepalive_seconds(self) -> float:

@@ -1,20 +1,19 @@
 """Answering with a stream: the stream of a POST, and what a GET reads or resumes."""
 
 import contextlib
-import random
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 
 from holdfast.asgi import sse
 from holdfast.asgi.exchange import primes
+from holdfast.asgi.flow import Flow, end_stream, frames, tell_gap, write, write_all
 from holdfast.asgi.guards import Http, Receive, Refusal, Send
-from holdfast.asgi.jsonrpc import INTERNAL_ERROR, encode_error, encode_notification
 from holdfast.asgi.options import EdgeOptions
-from holdfast.errors import PositionLost, SessionGone, StoreError, StreamUnknown
+from holdfast.errors import PositionLost, StreamUnknown
 from holdfast.sessions.event_id import decode_event_id
 from holdfast.sessions.hub import Reader
 from holdfast.sessions.relay import LoggedStream, UnloggedStream
@@ -31,31 +30,16 @@ from holdfast.sessions.types import (
     StreamId,
 )
 
-__all__ = [
-    "STORE_RETRY_SECONDS",
-    "Streaming",
-    "end_stream",
-    "not_before",
-    "start_stream",
-    "while_connected",
-    "write",
-    "write_all",
-]
+__all__ = ["Streaming", "not_before", "start_stream", "while_connected"]
+
+T = TypeVar("T")
 
 _DISPLACED_RETRY_MILLISECONDS: Final = 30_000
 """A displaced reader stays away for long, so that two living clients do not evict each other for ever."""
 
-STORE_RETRY_SECONDS: Final = (0.2, 1.0)
 _CLAIM_PATIENCE_SECONDS: Final = 10.0
-_LAST_WORDS_SECONDS: Final = 10.0
 _LONGEST_EVENT_ID: Final = 128
 """No id of ours is that long, so what is cut off here does not make a foreign one ours."""
-
-_RESYNC: Final = (
-    "notifications/tools/list_changed",
-    "notifications/prompts/list_changed",
-    "notifications/resources/list_changed",
-)
 
 
 class Streaming:
@@ -74,8 +58,7 @@ class Streaming:
         if primes(facts.protocol_version):
             await write(http.send, self._prime(tail, start))
             reader.primed = True
-        await while_connected(http, partial(self._write_events, reader, tail, http.send))
-        await self._close(reader, http.send)
+        await self._flow(reader, tail, http).run(http.receive)
 
     async def serve_unlogged(self, outlet: UnloggedStream, facts: SessionFacts, http: Http) -> None:
         """Write the stream of a POST that is in no log."""
@@ -112,14 +95,16 @@ class Streaming:
         try:
             async with self._replica.backend.log.watch(facts.id, reader.hear):
                 # A client that is gone must not take the stream from one that is there.
-                await while_connected(http, partial(self._serve_from, after, heard, facts, reader, http.send))
+                flow = await while_connected(http, partial(self._begin, after, heard, facts, reader, http))
+                if flow is not None:
+                    await flow.run(http.receive)
         finally:
             self._replica.hub.release(reader)
-        await self._close(reader, http.send)
 
-    async def _serve_from(
-        self, after: Position | None, heard: Position, facts: SessionFacts, reader: Reader, send: Send
-    ) -> None:
+    async def _begin(
+        self, after: Position | None, heard: Position, facts: SessionFacts, reader: Reader, http: Http
+    ) -> Flow:
+        """Write the head of the response and what is there already."""
         # A position is looked at before the stream is claimed with it: a bad one must displace nobody.
         tail = self._replica.tail(reader, after or Position("", 0))
         events, gap = await self._first(tail, reader) if after is not None else ((), [])
@@ -134,11 +119,15 @@ class Streaming:
                 tail.restart(after)
                 heard = facts.broadcast if claim.first else await self._replica.broadcasts.top()
             tail.listening = self._replica.listen(heard)
-        await start_stream(send, facts.id)
+        await start_stream(http.send, facts.id)
         if after is not None and primes(facts.protocol_version):
-            await write(send, self._prime(tail, after))
-        await write_all(send, [*map(sse.frame, gap), *_frames(tail, events)])
-        await self._write_events(reader, tail, send, final_sent=any(event.final for event in events))
+            await write(http.send, self._prime(tail, after))
+        await write_all(http.send, [*map(sse.frame, gap), *frames(tail, events)])
+        return self._flow(reader, tail, http, final_sent=any(event.final for event in events))
+
+    def _flow(self, reader: Reader, tail: Tail, http: Http, *, final_sent: bool = False) -> Flow:
+        seconds = self._options.keepalive_seconds
+        return Flow(self._replica, reader, tail, http.send, keepalive_seconds=seconds, final_sent=final_sent)
 
     async def _first(self, tail: Tail, reader: Reader) -> tuple[Sequence[Event], list[bytes]]:
         """What lies after the client's position, or what tells it that some of that is gone."""
@@ -151,7 +140,7 @@ class Streaming:
         except PositionLost as lost:
             if not tail.go_on_behind(lost):
                 raise Refusal(400, "Bad Request: Last-Event-ID is not known to this session") from None
-            return (), self.tell_of_gap(lost, reader)
+            return (), tell_gap(self._replica, reader, lost)
         self._replica.observer.resumed(reader.session, reader.stream, len(events))
         return events, []
 
@@ -171,82 +160,8 @@ class Streaming:
             await self._replica.displace(claim.displaced, session, _DISPLACED_RETRY_MILLISECONDS)
         return claim
 
-    async def _close(self, reader: Reader, send: Send) -> None:
-        if reader.closed and reader.retry_milliseconds is not None:
-            await write(send, sse.retry(reader.retry_milliseconds))
-        await end_stream(send)
-
-    async def _write_events(
-        self, reader: Reader, tail: Tail, send: Send, *, final_sent: bool = False
-    ) -> None:
-        """Write events as they come, until the stream ends or the reader is closed."""
-        due = anyio.current_time() + self._options.keepalive_seconds
-        while not (reader.closed or tail.ended):
-            chunks: list[bytes] = []
-            # Nothing is written in here: a write that waits for a slow client must not be cut short.
-            with anyio.CancelScope(deadline=due):
-                try:
-                    chunks, final = await self._next(reader, tail)
-                    final_sent = final_sent or final
-                except StreamUnknown:
-                    break
-                except SessionGone:
-                    await _hear_last_words(reader)
-                    await write_all(send, map(sse.frame, reader.unlogged))
-                    return
-            if reader.unlogged and not final_sent:
-                await write_all(send, [*chunks, *map(sse.frame, reader.unlogged)])
-                return
-            if not chunks and anyio.current_time() >= due:
-                chunks = [sse.KEEPALIVE]
-            if chunks:
-                await write_all(send, chunks)
-                due = anyio.current_time() + self._options.keepalive_seconds
-        lost_answer = tail.restarted if tail.ended else tail.stream is not None and not reader.closed
-        if lost_answer and not final_sent:
-            await write(send, sse.frame(self._answer_lost(tail)))
-
-    async def _next(self, reader: Reader, tail: Tail) -> tuple[list[bytes], bool]:
-        """What to write next, and whether the stream's last event is among it."""
-        try:
-            events = await tail.next()
-        except PositionLost as lost:
-            if not tail.go_on_behind(lost):
-                raise StreamUnknown from lost
-            return [*map(sse.frame, self.tell_of_gap(lost, reader))], False
-        except StoreError as error:
-            self._replica.observer.store_failed("read", error)
-            with anyio.move_on_after(random.uniform(*STORE_RETRY_SECONDS)):
-                await reader.wait()
-            return [], False
-        return [*_frames(tail, events)], any(event.final for event in events)
-
-    def _answer_lost(self, tail: Tail) -> bytes:
-        request_id = tail.stream.request_id if tail.stream is not None else None
-        data = {"reason": "trimmed", "retryable": True}
-        return encode_error(
-            request_id, INTERNAL_ERROR, "The answer to this request is no longer stored", data
-        )
-
-    def tell_of_gap(self, lost: PositionLost, reader: Reader) -> list[bytes]:
-        """What tells the client of a gap."""
-        self._replica.observer.gap_told(reader.session, reader.stream, lost.reason)
-        params = {
-            "level": "warning",
-            "logger": "holdfast",
-            "data": {"event": "events-lost", "reason": lost.reason},
-        }
-        told = [encode_notification("notifications/message", params)]
-        if reader.stream == STANDALONE:
-            told += map(encode_notification, _RESYNC)
-        return [*told, *lost.unanswered]
-
     def _prime(self, tail: Tail, position: Position) -> bytes:
         return sse.prime(tail.id_at(position), self._options.retry_milliseconds)
-
-
-def _frames(tail: Tail, events: Iterable[Event]) -> Iterable[bytes]:
-    return (sse.frame(event.payload, tail.id_of(event)) for event in events)
 
 
 def not_before(opened: Position, heard: Position) -> Position:
@@ -266,25 +181,20 @@ def _decode(last_event_id: bytes) -> tuple[StreamId, Position, Position]:
         raise Refusal(400, "Bad Request: Last-Event-ID is not an event id of this server") from None
 
 
-async def _hear_last_words(reader: Reader) -> None:
-    """The session is gone: the handler of this very stream is being told so, and its answer is still sent."""
-    with anyio.move_on_after(_LAST_WORDS_SECONDS if reader.writes else 0):
-        while not (reader.unlogged or reader.closed):
-            await reader.wait()
-
-
-async def while_connected(http: Http, work: Callable[[], Awaitable[None]]) -> None:
-    """Work until it is done or the client goes away."""
+async def while_connected(http: Http, work: Callable[[], Awaitable[T]]) -> T | None:
+    """What comes of some work; None if the client went away before it was done."""
+    result: T | None = None
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_cancel_on_disconnect, http.receive, tasks.cancel_scope)
         try:
-            await work()
+            result = await work()
         except Exception as error:  # noqa: BLE001 - carried out of the group, which would wrap it
             failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
+    return result
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
@@ -302,19 +212,3 @@ async def start_stream(send: Send, session: SessionId) -> None:
         (b"mcp-session-id", session.encode("latin-1")),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-
-async def write(send: Send, chunk: bytes) -> None:
-    """Send a piece of a stream."""
-    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-
-async def write_all(send: Send, chunks: Iterable[bytes]) -> None:
-    """Send pieces of a stream as one."""
-    if joined := b"".join(chunks):
-        await write(send, joined)
-
-
-async def end_stream(send: Send) -> None:
-    """End an answer that is a stream."""
-    await send({"type": "http.response.body", "body": b"", "more_body": False})

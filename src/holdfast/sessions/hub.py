@@ -1,8 +1,8 @@
 """This process's readers: who reads which session here, and how they are woken, fed and closed."""
 
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 
@@ -10,6 +10,8 @@ from holdfast.observe import NOBODY, Observer
 from holdfast.sessions.types import STANDALONE, Event, Position, ReplicaId, SessionId, StreamId
 
 __all__ = ["Hub", "Reader"]
+
+T = TypeVar("T")
 
 _HANDED_EVENTS: Final = 64
 """Events handed to a reader that it has not taken yet. Beyond this they are dropped: the log has them."""
@@ -33,6 +35,7 @@ class Reader:
         writer: the other replica whose running handler writes this stream, once that is known.
         hinted: the log may hold more than was read of it.
         cursor: how far the log has been read.
+        on_change: called whenever any of this changed from outside.
     """
 
     session: SessionId
@@ -40,19 +43,21 @@ class Reader:
     token: str
     writes: bool = False
     primed: bool = False
-    handed: deque[Event] = field(default_factory=lambda: deque(maxlen=_HANDED_EVENTS))
-    unlogged: deque[bytes] = field(default_factory=lambda: deque(maxlen=_HANDED_EVENTS))
+    handed: list[Event] = field(default_factory=list[Event])
+    unlogged: list[bytes] = field(default_factory=list[bytes])
     closed: bool = False
     retry_milliseconds: int | None = None
     writer: ReplicaId | None = None
     hinted: bool = False
     cursor: Position | None = None
-    _signal: anyio.Event = field(default_factory=anyio.Event)
+    on_change: Callable[[], None] | None = None
+    _changed: bool = False
+    _signal: anyio.Event | None = None
 
     def wake(self) -> None:
         """The log may have grown."""
         self.hinted = True
-        self._signal.set()
+        self._change()
 
     def hear(self, event: Event | None) -> None:
         """Another replica appended to the session: this event, or something."""
@@ -63,28 +68,44 @@ class Reader:
 
     def nudge(self) -> None:
         """Something other than the session's log may have grown."""
-        self._signal.set()
+        self._change()
 
     def hand(self, event: Event) -> None:
         """Take an event without a read."""
-        self.handed.append(event)
-        self._signal.set()
+        _keep(self.handed, event)
+        self._change()
 
     def hand_unlogged(self, payload: bytes) -> None:
         """Take a message that could not be stored."""
-        self.unlogged.append(payload)
-        self._signal.set()
+        _keep(self.unlogged, payload)
+        self._change()
 
     def close(self, retry_milliseconds: int | None = None) -> None:
         """End this reader's response."""
         self.closed = True
         self.retry_milliseconds = retry_milliseconds
-        self._signal.set()
+        self._change()
 
     async def wait(self) -> None:
         """Return once something may have changed since the last return."""
-        await self._signal.wait()
-        self._signal = anyio.Event()
+        if not self._changed:
+            self._signal = anyio.Event()
+            await self._signal.wait()
+        self._changed = False
+
+    def _change(self) -> None:
+        self._changed = True
+        if self._signal is not None:
+            self._signal.set()
+        if self.on_change is not None:
+            self.on_change()
+
+
+def _keep(newest: list[T], item: T) -> None:
+    """Not a bounded deque: an empty one takes twelve times the memory of a list, and most stay empty."""
+    if len(newest) >= _HANDED_EVENTS:
+        del newest[0]
+    newest.append(item)
 
 
 class Hub:

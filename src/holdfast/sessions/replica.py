@@ -24,6 +24,7 @@ from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.inbox import WaitingRoom, writer_of
 from holdfast.sessions.protocols import Backend, Kernel
 from holdfast.sessions.pulse import HEARTBEAT_SECONDS, Pulse
+from holdfast.sessions.pumps import Pumps
 from holdfast.sessions.registry import Registry
 from holdfast.sessions.relay import Relay
 from holdfast.sessions.running import Running
@@ -86,6 +87,7 @@ class Replica:
         self.pulse = Pulse(backend.replicas)
         self.alarms = Alarms()
         self.drain = Drain(self.hub, self.running)
+        self.pumps = Pumps()
         self.loop_lag_seconds = 0.0
         self._echoes: dict[str, anyio.Event] = {}
         self._tasks: TaskGroup | None = None
@@ -121,6 +123,7 @@ class Replica:
                 housekeeping.start_soon(self._repeat, self._look_for_broadcasts, self._upkeep_seconds)
                 housekeeping.start_soon(self.broadcasts.run)
                 housekeeping.start_soon(self.alarms.run)
+                housekeeping.start_soon(self.pumps.run)
                 housekeeping.start_soon(self._watch_loop)
                 housekeeping.start_soon(self.drain.run)
                 try:
@@ -149,6 +152,7 @@ class Replica:
             # Only now that every handler has had its answer may the streams to clients end.
             self.hub.close()
             self._writers.cancel_scope.deadline = anyio.current_time() + _LAST_WRITE_SECONDS
+            await self.pumps.empty()
 
     @property
     def ending(self) -> bool:

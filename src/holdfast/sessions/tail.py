@@ -101,13 +101,19 @@ class Tail:
             PositionLost: the next events were trimmed before they could be read; see `go_on_behind`.
             StoreError: the log cannot be read now; calling again goes on where it stopped.
         """
+        while not (events := await self.present()):
+            if self._reader.closed or self.ended or self._reader.unlogged:
+                break
+            await self._reader.wait()
+        return events
+
+    async def present(self) -> Sequence[Event]:
+        """The same without waiting: empty as well if there is nothing yet."""
         while not self._reader.closed:
             if events := await self._take():
                 return events
-            if self.ended or self._reader.unlogged:
+            if self.ended or self._reader.unlogged or not self._stale:
                 break
-            if not self._stale:
-                await self._reader.wait()
         return ()
 
     async def first(self) -> Sequence[Event]:
@@ -128,7 +134,7 @@ class Tail:
         taken: list[Event] = []
         handed = self._reader.handed
         while handed:
-            event = handed.popleft()
+            event = handed.pop(0)
             if event.position.epoch == self.cursor.epoch and event.position.offset <= self.cursor.offset:
                 continue
             if event.position.epoch != self.cursor.epoch or event.previous > self.cursor.offset:
