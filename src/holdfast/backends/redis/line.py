@@ -18,7 +18,6 @@ __all__ = ["Line", "LineClosed"]
 logger = logging.getLogger("holdfast.backends.redis")
 
 _CLOSE_SECONDS: Final = 2.0
-_MARGIN_SECONDS: Final = 0.1
 
 
 class LineClosed(StoreUnavailable):
@@ -51,6 +50,7 @@ class Line:
         self._restored = restored
         self._link: Link | None = None
         self._failure: StoreError | None = None
+        self._tried = asyncio.Event()
         self._waiters: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self.closed = False
@@ -75,12 +75,11 @@ class Line:
         """
         self.start()
         try:
-            # Finding out where, and connecting: each has its own bound.
-            await self.ready(
-                max(self._options.start_wait, 2 * self._options.connect_timeout + _MARGIN_SECONDS)
-            )
+            await self.ready(self._options.start_wait)
         except StoreUnavailable as exc:
-            raise self._failure or exc from exc
+            await self._tried.wait()  # finding out where and connecting have bounds of their own
+            if self.link is None:
+                raise self._failure or exc from exc
 
     def start(self) -> None:
         """Begin to connect, and never stop trying until it is closed."""
@@ -189,6 +188,7 @@ class Line:
             except Exception as exc:  # the border of the task: nobody else would reconnect
                 logger.exception("redis %s: cannot connect", self._name)
                 self._failure = StoreUnavailable(f"cannot connect: {exc!r}")
+            self._tried.set()
             pause = min(max(pause * 2, self._options.backoff_min), self._options.backoff_max)
         self._failure = None
         logger.info("redis %s: connected", self._name)

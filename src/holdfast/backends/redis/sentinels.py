@@ -21,6 +21,7 @@ __all__ = ["Sentinels"]
 logger = logging.getLogger("holdfast.backends.redis")
 
 _LOOK_SECONDS: Final = 1.0
+_MARGIN_SECONDS: Final = 0.1
 _SWITCHED: Final = b"+switch-master"
 
 
@@ -100,7 +101,7 @@ class Sentinels:
         return master
 
     async def _ask(self) -> _Answer:
-        seconds = self._options.connect_timeout
+        seconds = self._options.connect_timeout + _MARGIN_SECONDS  # so that a line knows why it is not up
         questions: list[Coroutine[Any, Any, _Answer]] = [self._ask_one(line, seconds) for line in self._lines]
         try:
             return max(await ask_all(questions, seconds=seconds))
