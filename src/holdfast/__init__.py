@@ -4,6 +4,7 @@ Importing this pulls in nothing heavy; `attach` and `streamable_http_app` load t
 first asked for.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from holdfast.backends import open_store
@@ -23,22 +24,37 @@ from holdfast.errors import (
     TooManySessions,
 )
 from holdfast.observe import Observer
+from holdfast.sessions.manager import SessionManager, StreamController
 
 if TYPE_CHECKING:
     from holdfast.integrations.mcp_sdk.app import attach, streamable_http_app
+    from holdfast.integrations.plain.controllers import SseResponse
+    from holdfast.integrations.plain.manager import (
+        InMemorySessionManager,
+        LogSessionManager,
+        RedisSessionManager,
+    )
+    from holdfast.integrations.plain.publisher import Publisher
 
 __all__ = [
     "ConfigurationError",
     "HoldfastError",
+    "InMemorySessionManager",
+    "LogSessionManager",
     "Observer",
     "PositionLost",
+    "Publisher",
+    "RedisSessionManager",
     "SessionError",
     "SessionExists",
     "SessionGone",
+    "SessionManager",
+    "SseResponse",
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
     "StreamClosed",
+    "StreamController",
     "StreamError",
     "StreamUnknown",
     "TooManySessions",
@@ -47,7 +63,15 @@ __all__ = [
     "streamable_http_app",
 ]
 
-_LAZY = frozenset({"attach", "streamable_http_app"})
+_LAZY = {
+    "InMemorySessionManager": "holdfast.integrations.plain.manager",
+    "LogSessionManager": "holdfast.integrations.plain.manager",
+    "Publisher": "holdfast.integrations.plain.publisher",
+    "RedisSessionManager": "holdfast.integrations.plain.manager",
+    "SseResponse": "holdfast.integrations.plain.controllers",
+    "attach": "holdfast.integrations.mcp_sdk.app",
+    "streamable_http_app": "holdfast.integrations.mcp_sdk.app",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -55,11 +79,11 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from holdfast.integrations.mcp_sdk import app  # noqa: PLC0415 - loading it late is the point
+        module = import_module(_LAZY[name])
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("holdfast"):
             raise
         raise ImportError(
             f'holdfast.{name} needs an extra that is not installed: pip install "holdfast[mcp]"'
         ) from error
-    return getattr(app, name)
+    return getattr(module, name)

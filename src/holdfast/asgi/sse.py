@@ -9,7 +9,12 @@ KEEPALIVE: Final = b": keepalive\n\n"
 
 
 def frame(payload: bytes, event_id: str | None = None) -> bytes:
-    """One message. Without an id the client's cursor stays where it is."""
+    """One message. Without an id the client's cursor stays where it is.
+
+    What is no JSON object was framed by whoever sent it, as an event of another kind (see `SessionManager`).
+    """
+    if payload[:1] != b"{":
+        return payload if event_id is None else b"id: " + event_id.encode() + b"\n" + payload
     data = payload
     if b"\n" in payload or b"\r" in payload:  # only as blanks between tokens: JSON escapes them in texts
         data = payload.replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")

@@ -12,7 +12,7 @@ from holdfast.observe import NOBODY, Observer
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.types import Session, SessionFacts, SessionId, Settings
 
-__all__ = ["Registry", "mint_session_id"]
+__all__ = ["Registry", "check_session_id", "mint_session_id"]
 
 _SESSION_ID: Final = re.compile(r"[\x21-\x7a\x7c\x7e]{1,128}", re.ASCII)
 """Visible ASCII but for braces, which would break the slot that a session's keys share."""
@@ -23,6 +23,17 @@ _CACHED_SESSIONS: Final = 20_000
 def mint_session_id() -> SessionId:
     """A new unguessable id (192 bits)."""
     return SessionId(secrets.token_hex(24))
+
+
+def check_session_id(text: str) -> SessionId:
+    """`text` as the id of a session.
+
+    Raises:
+        ValueError: no session can have this id. The message does not repeat it.
+    """
+    if _SESSION_ID.fullmatch(text) is None:
+        raise ValueError("session id: expected 1 to 128 visible ASCII characters without { and }")
+    return SessionId(text)
 
 
 class Registry:

@@ -1,0 +1,1 @@
+"""Sessions without MCP: server-sent events, WebSockets or queues in any ASGI application."""
