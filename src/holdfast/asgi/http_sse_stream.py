@@ -53,12 +53,8 @@ class Carrying(Streaming):
         """
         session = facts.id
         reader = self._replica.hub.open(session, STANDALONE, secrets.token_urlsafe(9))
-
-        def hear(_event: Event | None) -> None:
-            self._replica.hub.wake(session)  # it may be of any of the streams that this connection carries
-
         try:
-            async with self._replica.backend.log.watch(session, hear):
+            async with self._replica.backend.log.watch(session, partial(self._hear, session)):
                 await while_connected(http, partial(self._carry, cursor, facts, endpoint, reader, http.send))
         finally:
             self._replica.hub.release(reader)
@@ -89,6 +85,13 @@ class Carrying(Streaming):
             await connection.deliver(tail, STANDALONE, events)
             await connection.carry_standalone(tail)
             tasks.cancel_scope.cancel()
+
+    def _hear(self, session: SessionId, event: Event | None) -> None:
+        """Another replica appended to one of the streams."""
+        if event is None:
+            self._replica.hub.wake(session)
+        else:
+            self._replica.hub.hand(session, event)
 
     def tail(self, reader: Reader, place: Position) -> Tail:
         """The rest of a stream."""

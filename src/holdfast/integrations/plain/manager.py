@@ -203,7 +203,7 @@ class LogSessionManager(SessionManager):
     ) -> None:
         """Read the log for one connection, until either side ends it."""
         try:
-            async with replica.backend.log.watch(facts.id, reader.wake):
+            async with replica.backend.log.watch(facts.id, reader.hear):
                 tail = await _claim(replica, facts, reader, after, heard)
                 opening.done.set()
                 await self._pump(tail, reader, controller)
