@@ -28,6 +28,7 @@ from holdfast.sessions.manager import SessionManager, StreamController
 
 if TYPE_CHECKING:
     from holdfast.integrations.mcp_sdk.app import attach, streamable_http_app
+    from holdfast.integrations.mcp_sdk.transports import HttpTransport, SseTransport
     from holdfast.integrations.plain.controllers import SseResponse
     from holdfast.integrations.plain.manager import (
         InMemorySessionManager,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigurationError",
     "HoldfastError",
+    "HttpTransport",
     "InMemorySessionManager",
     "LogSessionManager",
     "Observer",
@@ -50,6 +52,7 @@ __all__ = [
     "SessionGone",
     "SessionManager",
     "SseResponse",
+    "SseTransport",
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
@@ -64,11 +67,13 @@ __all__ = [
 ]
 
 _LAZY = {
+    "HttpTransport": "holdfast.integrations.mcp_sdk.transports",
     "InMemorySessionManager": "holdfast.integrations.plain.manager",
     "LogSessionManager": "holdfast.integrations.plain.manager",
     "Publisher": "holdfast.integrations.plain.publisher",
     "RedisSessionManager": "holdfast.integrations.plain.manager",
     "SseResponse": "holdfast.integrations.plain.controllers",
+    "SseTransport": "holdfast.integrations.mcp_sdk.transports",
     "attach": "holdfast.integrations.mcp_sdk.app",
     "streamable_http_app": "holdfast.integrations.mcp_sdk.app",
 }

@@ -105,12 +105,13 @@ class Guards:
 
     Attributes:
         allowed_hosts: `Host` headers that are served, `name:*` for any port; None: all.
-        allowed_origins: `Origin` headers that are served, besides none at all. Only with `allowed_hosts`.
+        allowed_origins: `Origin` headers that are served, besides none at all; None: all, or no other one if
+            `allowed_hosts` are given.
         max_body_bytes: larger bodies are refused with 413 before they are read whole.
     """
 
     allowed_hosts: tuple[str, ...] | None = None
-    allowed_origins: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] | None = None
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
 
     def check(self, headers: Headers) -> None:
@@ -119,12 +120,12 @@ class Guards:
         Raises:
             Refusal: 421 for a foreign host, 403 for a foreign origin.
         """
-        if self.allowed_hosts is None:
-            return
-        if not _matches(headers.get(b"host", b""), self.allowed_hosts):
+        if self.allowed_hosts is not None and not _matches(headers.get(b"host", b""), self.allowed_hosts):
             raise Refusal(421, "Invalid Host header")
+        if self.allowed_hosts is None and self.allowed_origins is None:
+            return
         origin = headers.get(b"origin", b"")
-        if origin and not _matches(origin, self.allowed_origins):
+        if origin and not _matches(origin, self.allowed_origins or ()):
             raise Refusal(403, "Invalid Origin header")
 
 

@@ -43,11 +43,10 @@ from holdfast.asgi.messages import (
     take_answer,
     take_notification,
 )
-from holdfast.asgi.options import EdgeOptions
+from holdfast.asgi.options import EdgeOptions, new_session_id
 from holdfast.asgi.request import finish, run_request
 from holdfast.asgi.responses import send_status
 from holdfast.errors import StoreError
-from holdfast.sessions.registry import mint_session_id
 from holdfast.sessions.relay import LoggedStream
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.types import Session, SessionFacts, SessionId
@@ -130,7 +129,7 @@ class HttpSse:
         if self._replica.drain.begun:
             raise Refusal(503, "This replica is shutting down", headers=((b"retry-after", b"1"),))
         facts = SessionFacts(
-            id=mint_session_id(),
+            id=new_session_id(self._options),
             owner=self._principal(http.scope),
             protocol_version="",
             client=b"{}",

@@ -29,14 +29,13 @@ from holdfast.asgi.messages import (
     take_answer,
     take_notification,
 )
-from holdfast.asgi.options import EdgeOptions
+from holdfast.asgi.options import EdgeOptions, new_session_id
 from holdfast.asgi.reply import Reply
 from holdfast.asgi.request import run_request
 from holdfast.asgi.responses import send_json, send_status
 from holdfast.asgi.sse import frame
 from holdfast.asgi.streaming import Streaming
 from holdfast.errors import SessionGone
-from holdfast.sessions.registry import mint_session_id
 from holdfast.sessions.relay import LoggedStream, Outlet, UnloggedStream
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.types import Session, SessionFacts, SessionId
@@ -90,16 +89,15 @@ class StreamableHttp:
         match http.scope["method"]:
             case "POST":
                 await self._post(http)
-            case "GET":
+            case "GET" if not self._options.disable_sse:
                 await self._get(http)
             case "DELETE":
                 session = await self._find(http)
                 await self._replica.end_session(session.facts.id)
                 await send_status(http.send, 200)
             case method:
-                raise Refusal(
-                    405, f"Method {method} not allowed", headers=((b"allow", b"GET, POST, DELETE"),)
-                )
+                allowed = b"POST, DELETE" if self._options.disable_sse else b"GET, POST, DELETE"
+                raise Refusal(405, f"Method {method} not allowed", headers=((b"allow", allowed),))
 
     async def _find(self, http: Http) -> Session:
         session = http.headers.get(b"mcp-session-id")
@@ -145,7 +143,7 @@ class StreamableHttp:
         """Open a session. What the client sends as a session id is ignored: ids are minted here."""
         if self._replica.drain.begun:
             raise _leaving()
-        session = mint_session_id()
+        session = new_session_id(self._options)
         exchange = OpeningExchange(self._replica, session, http.scope, body, message.id)
         initialized = await self._replica.kernel.initialize(exchange, message.params)
         if initialized.protocol_version is None:

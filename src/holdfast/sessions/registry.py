@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from holdfast.errors import SessionGone
+from holdfast.errors import PositionLost, SessionGone
 from holdfast.observe import NOBODY, Observer
-from holdfast.sessions.protocols import Backend
-from holdfast.sessions.types import Session, SessionFacts, SessionId, Settings
+from holdfast.sessions.protocols import Backend, EventLog
+from holdfast.sessions.types import STANDALONE, Position, Session, SessionFacts, SessionId, Settings
 
-__all__ = ["Registry", "check_session_id", "mint_session_id"]
+__all__ = ["Registry", "check_session_id", "mint_session_id", "session_exists"]
 
 _SESSION_ID: Final = re.compile(r"[\x21-\x7a\x7c\x7e]{1,128}", re.ASCII)
 """Visible ASCII but for braces, which would break the slot that a session's keys share."""
@@ -34,6 +34,17 @@ def check_session_id(text: str) -> SessionId:
     if _SESSION_ID.fullmatch(text) is None:
         raise ValueError("session id: expected 1 to 128 visible ASCII characters without { and }")
     return SessionId(text)
+
+
+async def session_exists(log: EventLog, session_id: str) -> bool:
+    """Whether a session is there, whoever owns it. Being asked does not keep it alive."""
+    try:
+        await log.read(check_session_id(session_id), STANDALONE, after=Position("-", 0), limit=1)
+    except (SessionGone, ValueError):
+        return False
+    except PositionLost:
+        return True
+    return True
 
 
 class Registry:

@@ -36,7 +36,7 @@ from holdfast.sessions.protocols import Backend
 from holdfast.sessions.replica import Replica
 from holdfast.settings import StoreSettings
 
-__all__ = ["Attached", "attach", "streamable_http_app"]
+__all__ = ["Attached", "attach", "guards_of", "principal_of", "streamable_http_app"]
 
 logger = logging.getLogger("holdfast")
 
@@ -325,7 +325,7 @@ def _edge_options(manager: StreamableHTTPSessionManager, given: dict[str, Any]) 
     inherited: dict[str, Any] = {
         "json_response": manager.json_response,
         "max_sessions": manager.max_sessions,
-        "guards": _guards(manager),
+        "guards": guards_of(manager),
     }
     if manager.session_idle_timeout is not None:
         inherited["ttl_seconds"] = manager.session_idle_timeout
@@ -334,7 +334,8 @@ def _edge_options(manager: StreamableHTTPSessionManager, given: dict[str, Any]) 
     return EdgeOptions(**(inherited | given))
 
 
-def _guards(manager: StreamableHTTPSessionManager) -> Guards:
+def guards_of(manager: StreamableHTTPSessionManager) -> Guards:
+    """What the application itself refuses."""
     settings = manager.security_settings
     if settings is None or not settings.enable_dns_rebinding_protection:
         return Guards(max_body_bytes=manager.max_request_body_size)

@@ -2,8 +2,8 @@
 
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast
 
@@ -20,7 +20,7 @@ from holdfast.sessions.event_id import decode_event_id
 from holdfast.sessions.hub import Reader
 from holdfast.sessions.manager import SessionManager, StreamController, settled
 from holdfast.sessions.protocols import Backend
-from holdfast.sessions.registry import check_session_id
+from holdfast.sessions.registry import check_session_id, session_exists
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.tail import Tail
 from holdfast.sessions.types import GENESIS, STANDALONE, Position, SessionFacts, SessionId, shorten
@@ -85,6 +85,15 @@ class LogSessionManager(SessionManager):
         if entered is not None:
             await entered.aclose()
 
+    @contextmanager
+    def joined(self, replica: Replica) -> Generator[None]:
+        """Work through a replica that a transport runs on this manager's store: then do not enter this."""
+        self._replica = replica
+        try:
+            yield
+        finally:
+            self._replica = None
+
     @override
     async def create(
         self, session_id: str, controller: StreamController, *, last_event_id: str | None = None
@@ -136,15 +145,7 @@ class LogSessionManager(SessionManager):
     @override
     async def has(self, session_id: str) -> bool:
         """Whether the session exists. Being asked does not keep it alive."""
-        try:
-            await self.store.log.read(
-                check_session_id(session_id), STANDALONE, after=Position("-", 0), limit=1
-            )
-        except (SessionGone, ValueError):
-            return False
-        except PositionLost:
-            return True
-        return True
+        return await session_exists(self.store.log, session_id)
 
     @override
     async def send(self, session_ids: Iterable[str] | None, data: str | Mapping[str, Any]) -> None:
