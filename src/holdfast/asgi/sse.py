@@ -8,12 +8,15 @@ KEEPALIVE: Final = b": keepalive\n\n"
 """A comment: it keeps proxies from closing an idle stream, and clients ignore it."""
 
 
+_FRAMED: Final = frozenset({b"event", b"data:"})
+
+
 def frame(payload: bytes, event_id: str | None = None) -> bytes:
     """One message. Without an id the client's cursor stays where it is.
 
-    What is no JSON object was framed by whoever sent it, as an event of another kind (see `SessionManager`).
+    What begins as no JSON does was framed by whoever sent it, as another kind of event (see `SessionManager`).
     """
-    if payload[:1] != b"{":
+    if payload[:5] in _FRAMED:
         return payload if event_id is None else b"id: " + event_id.encode() + b"\n" + payload
     data = payload
     if b"\n" in payload or b"\r" in payload:  # only as blanks between tokens: JSON escapes them in texts

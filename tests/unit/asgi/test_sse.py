@@ -64,3 +64,9 @@ def test_a_priming_event_has_an_id_a_retry_and_no_data() -> None:
 def test_a_retry_hint_and_a_comment_are_no_messages() -> None:
     assert parse(sse.retry(7)) == [{"retry": "7"}]
     assert parse(sse.KEEPALIVE) == []
+
+
+@pytest.mark.parametrize("framed", [b"event: joined\ndata: bob\n\n", b"data: x\ndata: y\n\n"])
+def test_an_event_that_is_framed_already_only_gets_an_id(framed: bytes) -> None:
+    assert sse.frame(framed) == framed
+    assert sse.frame(framed, "i") == b"id: i\n" + framed

@@ -30,7 +30,12 @@ def payload_of(data: str | Mapping[str, Any]) -> bytes:
     body = "\n".join(values)
     if kinds in ([], ["message"]) and set(names) <= {"event", "data"} and _is_message(body):
         return body.encode()
-    return text.encode()
+    lines = [line for name in ("event", "data", "retry") for line in text.split("\n") if _is(line, name)]
+    return "\n".join([*lines, "", ""]).encode()  # what begins like this is no JSON: see `sse.frame`
+
+
+def _is(line: str, name: str) -> bool:
+    return line.partition(":")[0] == name
 
 
 def _is_message(body: str) -> bool:
