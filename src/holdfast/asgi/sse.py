@@ -8,13 +8,13 @@ KEEPALIVE: Final = b": keepalive\n\n"
 """A comment: it keeps proxies from closing an idle stream, and clients ignore it."""
 
 
-_FRAMED: Final = frozenset({b"event", b"data:"})
+_FRAMED: Final = frozenset({b"event", b"data:", b"data\n"})
 
 
 def frame(payload: bytes, event_id: str | None = None) -> bytes:
     """One message. Without an id the client's cursor stays where it is.
 
-    What begins as no JSON does was framed by whoever sent it, as another kind of event (see `SessionManager`).
+    What begins as no JSON does was framed by whoever sent it, as an event of another kind.
     """
     if payload[:5] in _FRAMED:
         return payload if event_id is None else b"id: " + event_id.encode() + b"\n" + payload
