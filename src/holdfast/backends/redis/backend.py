@@ -5,6 +5,7 @@ import logging
 import secrets
 from typing import Final, Self
 
+import anyio
 from typing_extensions import override
 
 from holdfast.backends.redis.announcements import Announcements
@@ -32,6 +33,8 @@ from holdfast.sessions.types import ReplicaId
 __all__ = ["RedisBackend"]
 
 logger = logging.getLogger("holdfast.backends.redis")
+
+_CLOSE_SECONDS: Final = 10.0
 
 
 class RedisBackend:
@@ -123,10 +126,11 @@ class RedisBackend:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close all connections."""
-        await self._probe.close()
-        await self._subscription.__aexit__(None, None, None)
-        await self._close()
+        """Close all connections, also when the task that leaves is being cancelled."""
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self._probe.close()
+            await self._subscription.__aexit__(None, None, None)
+            await self._close()
 
     async def _close(self) -> None:
         await self._announcements.close()
