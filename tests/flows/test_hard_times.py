@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from holdfast.errors import StoreUnavailable
+from holdfast.sessions.types import SessionId
 from tests.flows.apps import Stage
 from tests.flows.conftest import Wired
 from tests.flows.wire import said, until
@@ -92,6 +93,38 @@ async def test_a_replica_taken_for_dead_by_mistake_does_not_answer_twice(wired: 
         assert await stream.result() == told
         async with wire.open(on=2, after=stream.last_id) as again:
             assert [event for event in await again.rest() if event.data] == []
+
+
+@pytest.mark.usefixtures("quick_deaths")
+async def test_what_a_dead_replica_asked_is_withdrawn(wired: Wired) -> None:
+    async with wired() as wire:
+        async with wire.calling("elicit", "name?", on=0) as stream:
+            question = await stream.method("elicitation/create")
+            await wire.fleet.kill(0)
+        async with wire.open(on=1, after=stream.last_id) as resumed:
+            answer = await resumed.result()
+        assert answer["error"]["data"]["reason"] == "replica-died"
+        assert not await wire.fleet.replicas[1].store.inbox.put(
+            SessionId(str(wire.session)), question["id"], b"{}"
+        )
+        assert await wire.answer(question, {"action": "accept", "content": {"name": "bob"}}, on=2) == 202
+
+
+@pytest.mark.usefixtures("quick_deaths")
+async def test_a_handler_whose_replica_was_taken_for_dead_does_not_wait_on(
+    wired: Wired, stage: Stage
+) -> None:
+    async with wired() as wire, wire.calling("report_and_wait", on=0) as stream:
+        await stream.method("notifications/progress")
+        wire.fleet.replicas[0].store.fail("replicas.beat")
+        async with wire.open(on=1, after=stream.last_id) as resumed:
+            told = await resumed.result()
+        assert await stream.result() == told
+        attached = wire.fleet.replicas[0].attached
+        assert attached.replica is not None
+        running = attached.replica.running
+        await until(lambda: not running)
+        assert not stage.marked("go")
 
 
 async def test_the_clients_progress_on_a_question_reaches_the_handler(wired: Wired) -> None:

@@ -210,3 +210,25 @@ class ExpectedLater(MemoryEventLog):
         expects: str | None = None,
     ) -> Event:
         return await super().append(session, stream, payload, key=key, final=final)
+
+
+@must_fail(InboxSuite)
+class AnsweredAfterTheEnd(MemoryEventLog):
+    """What was asked on a stream may be answered when it has ended."""
+
+    @override
+    async def append(
+        self,
+        session: SessionId,
+        stream: StreamId,
+        payload: bytes,
+        *,
+        key: AppendKey | None = None,
+        final: bool = False,
+        expects: str | None = None,
+    ) -> Event:
+        waiting = dict(self._data.live(session).waiting)
+        event = await super().append(session, stream, payload, key=key, final=final, expects=expects)
+        if final:
+            self._data.live(session).waiting = waiting
+        return event

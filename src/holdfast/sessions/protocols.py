@@ -86,7 +86,7 @@ class EventLog(Protocol):
             stream: `STANDALONE`, or a stream that `open_stream` recorded.
             payload: the JSON-RPC message.
             key: the same key again returns the event that was stored the first time, and stores nothing.
-            final: nothing may be appended to this stream afterwards.
+            final: nothing may be appended to this stream afterwards, and what was asked on it is withdrawn.
             expects: the event is a request to the client with this id: from this very step on `Inbox.put`
                 accepts one answer to it, and the event is trimmed last.
 

@@ -310,6 +310,9 @@ class Replica:
         logger.warning("replica %s died: ending its stream of session %s", writer, shorten(reader.session))
         await self.relay.end_for_dead(reader.session, reader.stream, _died(stream.request_id))
         self.observer.orphan_ended(reader.session, reader.stream, writer)
+        # It may have been asleep: when it wakes up, its handler must not wait for what cannot come any more.
+        if stream.request_id is not None:
+            await self._tell(topic_of(writer), "cancel", session=reader.session, request=stream.request_id)
         return True
 
     async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: tuple[float, float]) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 from holdfast.backends.memory.session_log import SessionLog
 from holdfast.errors import ConfigurationError, SessionGone
 from holdfast.sessions.image import SessionImage
-from holdfast.sessions.types import Event, ReplicaId, SessionFacts, SessionId, Settings
+from holdfast.sessions.types import Event, ReplicaId, SessionFacts, SessionId, Settings, StreamId
 
 __all__ = ["Holder", "Listeners", "MemoryData", "Session", "Waiting"]
 
@@ -29,6 +29,7 @@ class Waiting:
     replica: ReplicaId
     offset: int | None = None
     answer: bytes | None = None
+    stream: StreamId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,12 @@ class Session:
     settings: Settings = field(default_factory=Settings)
     waiting: dict[str, Waiting] = field(default_factory=dict[str, Waiting])
     holder: Holder | None = None
+
+    def withdraw(self, stream: StreamId) -> None:
+        """Nobody waits any more for answers to what was asked on a stream."""
+        for request_id, waiting in list(self.waiting.items()):
+            if waiting.stream == stream and waiting.answer is None:
+                self.log.settle(self.waiting.pop(request_id).offset)
 
 
 class Listeners(Generic[T]):

@@ -58,7 +58,9 @@ class MemoryEventLog(EventLog):
             return event
         event = found.log.append(stream, payload, key=key, final=final, precious=expects is not None)
         if expects is not None:
-            found.waiting[expects] = Waiting(self._replica, event.position.offset)
+            found.waiting[expects] = Waiting(self._replica, event.position.offset, stream=stream)
+        if final:
+            found.withdraw(stream)
         self._data.touch(found)
         self._announce(session, event)
         return event

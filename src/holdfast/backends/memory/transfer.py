@@ -8,7 +8,7 @@ from holdfast.backends.memory.data import Holder, MemoryData, Session, Waiting
 from holdfast.errors import SessionExists
 from holdfast.sessions.image import AskedImage, SessionImage
 from holdfast.sessions.protocols import Transfer
-from holdfast.sessions.types import ReplicaId, SessionId
+from holdfast.sessions.types import ReplicaId, SessionId, StreamId
 
 __all__ = ["MemoryTransfer"]
 
@@ -35,8 +35,11 @@ class MemoryTransfer(Transfer):
             raise SessionExists
         session = self._data.restore(image)
         session.settings = image.settings
+        streams: dict[int | None, StreamId] = {event.position.offset: event.stream for event in image.events}
         for asked in image.asked:
-            session.waiting[asked.request_id] = Waiting(asked.replica, asked.offset, asked.answer)
+            session.waiting[asked.request_id] = Waiting(
+                asked.replica, asked.offset, asked.answer, streams.get(asked.offset)
+            )
         if image.holder is not None:
             session.holder = Holder(*image.holder, since=_LONG_AGO)
 

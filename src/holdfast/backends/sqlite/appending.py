@@ -64,6 +64,13 @@ class Append:
             tx.execute(
                 "UPDATE streams SET closed = ? WHERE session = ? AND name = ?", (offset, log.no, self.name)
             )
+            # Nobody waits any more for answers to what was asked on it.
+            withdrawn = tx.execute(
+                'DELETE FROM asked WHERE session = ? AND stream = ? AND answer IS NULL RETURNING "offset"',
+                (log.no, self.name),
+            )
+            for (asked_at,) in withdrawn.fetchall():
+                log.settle(asked_at)
         if self.expects is not None:
             ask(tx, log, self.expects, self.name, offset)
         if log.events > tx.options.max_events or log.size > tx.options.max_bytes:

@@ -10,7 +10,6 @@ from typing_extensions import override
 from holdfast.backends.sqlite.appending import ask
 from holdfast.backends.sqlite.engine import Engine
 from holdfast.backends.sqlite.hints import answer_hint
-from holdfast.backends.sqlite.session_log import SessionLog
 from holdfast.backends.sqlite.text import check_session, encode, is_session
 from holdfast.backends.sqlite.transaction import Transaction
 from holdfast.sessions.protocols import Inbox
@@ -85,7 +84,7 @@ def _put(tx: Transaction, session: SessionId, request: bytes, answer: bytes) -> 
     if row is None:
         return False
     replica, offset = row
-    _settle(log, offset)
+    log.settle(offset)
     tx.touch(log)
     tx.hints.append((replica, answer_hint(session, request)))
     return True
@@ -117,14 +116,4 @@ def _withdraw(tx: Transaction, session: SessionId, request: bytes) -> None:
         'DELETE FROM asked WHERE session = ? AND request = ? RETURNING "offset"', (log.no, request)
     ).fetchone()
     if row is not None:
-        _settle(log, row[0])
-
-
-def _settle(log: SessionLog, offset: int) -> None:
-    """The request at `offset` needs no answer any more: it is trimmed by its age.
-
-    Other processes may go on to keep it: they learn of it when they read the session anew.
-    """
-    entry = None if log.entries is None else log.entries.get(offset)
-    if entry is not None and not entry.final:
-        entry.precious = False
+        log.settle(row[0])

@@ -99,6 +99,15 @@ class SessionLog:
         self.top += 1
         self.last = row
 
+    def settle(self, offset: int) -> None:
+        """The request to the client at `offset` needs no answer any more: it is trimmed by its age.
+
+        Other processes may go on to keep it: they learn of it when they read the session anew.
+        """
+        entry = None if self.entries is None else self.entries.get(offset)
+        if entry is not None and not entry.final:
+            entry.precious = False
+
     def let_go(self, entry: Entry) -> None:
         """Note that an event was dropped."""
         self.events -= 1

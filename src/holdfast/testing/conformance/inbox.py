@@ -178,6 +178,20 @@ class InboxSuite:
                 assert await a.inbox.take(session, name) is None
             assert await b.inbox.put(session, "kept", b"yes")
 
+    async def test_the_end_of_a_stream_withdraws_what_was_asked_on_it(self, store: StoreUnderTest) -> None:
+        async with store.replicas(2) as (a, b):
+            session = await new_session(a)
+            ended, other = await new_stream(a, session), await new_stream(a, session)
+            for stream in (ended, other, STANDALONE):
+                await a.log.append(session, stream, b"?", expects=f"on {stream}")
+            await a.log.append(session, ended, b"answered", expects="answered")
+            assert await b.inbox.put(session, "answered", b"yes")
+            await b.log.append(session, ended, b"the end", final=True)
+            assert not await b.inbox.put(session, f"on {ended}", b"late")
+            assert await a.inbox.take(session, "answered") == b"yes"
+            assert await b.inbox.put(session, f"on {other}", b"yes")
+            assert await b.inbox.put(session, f"on {STANDALONE}", b"yes")
+
     async def test_withdrawing_forgets_an_answer_that_is_there(self, store: StoreUnderTest) -> None:
         async with store.replicas(2) as (a, b):
             session = await new_session(a)

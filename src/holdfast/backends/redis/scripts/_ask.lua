@@ -15,3 +15,11 @@ local function ask(id, offset, replica, stream)
     if order[i][2] ~= id then redis.call('HDEL', ASKED, order[i][2]) end
   end
 end
+
+-- The stream has ended: nobody waits any more for answers to what was asked on it.
+local function withdraw(stream)
+  local asked = redis.call('HGETALL', ASKED)
+  for i = 2, #asked, 2 do
+    if string.match(asked[i], '^%d+|[^|]*|(.*)$') == stream then redis.call('HDEL', ASKED, asked[i - 1]) end
+  end
+end

@@ -92,7 +92,10 @@ redis.call('HSET', META, unpack(changes))
 touch(m[5])
 if count == 1 then expire_with_meta(LOG) end
 if expects ~= '' then ask(expects, offset, replica, stream) end
-if final then note(ARGV[13]) end
+if final then
+  withdraw(stream)
+  note(ARGV[13])
+end
 
 -- Wake the replicas that watch. Leases that ran out are dropped here.
 local leases = m[9]
