@@ -112,6 +112,8 @@ class TransferSuite:
             rest = Position(image.epoch, standalone.trimmed)
             kept = await read_all(a, copy, STANDALONE, after=rest)
             assert [event.position for event in kept] == [event.position for event in image.events]
+            following = await a.log.append(copy, STANDALONE, b"next")
+            assert following.position == Position(image.epoch, image.top + 1)
 
     async def test_a_log_that_was_moved_is_trimmed_as_any_other(self, store: StoreUnderTest) -> None:
         """Requests without an answer and responses go last, plain events first."""
