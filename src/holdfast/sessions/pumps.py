@@ -82,7 +82,8 @@ class Pumps:
         """Let streams write, and watch the clock while there are any. Never returns."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            self._begin(tasks)
+            if self._queue:
+                self._begin(tasks)
             try:
                 while True:
                     await self._first.wait()

@@ -1,8 +1,10 @@
 """Streams write in tasks that they share: each gets its turn, and none holds up another or is forgotten."""
 
+import gc
 import time
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from holdfast.sessions.pumps import Pumps
@@ -107,3 +109,14 @@ async def test_what_was_asked_before_the_tasks_ran_is_written_as_well() -> None:
         with anyio.fail_after(5):
             await early.wrote.wait()
         tasks.cancel_scope.cancel()
+
+
+async def test_a_life_that_ends_at_once_leaves_no_task_that_never_began() -> None:
+    """What never began is a warning, and warnings are errors."""
+    for turns in range(4):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Pumps().run)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    gc.collect()
