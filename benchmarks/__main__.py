@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", metavar="NAME,...", help=", ".join(line.name for line in LINES))
-    parser.add_argument("--quick", action="store_true", help="about three minutes instead of twelve")
+    parser.add_argument("--quick", action="store_true", help="about three minutes instead of twenty")
     given = parser.parse_args(arguments)
     run, rows, began = record.facts(), dict[str, Sequence[Row]](), time.monotonic()
     broken: list[str] = []
