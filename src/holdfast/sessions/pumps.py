@@ -1,6 +1,5 @@
 """Writing many streams that are silent most of the time: no task and no timer waits for each of them."""
 
-import contextvars
 import time
 from collections import deque
 from typing import Final, Protocol
@@ -41,10 +40,10 @@ class Pumps:
         self._streams: set[Pumped] = set()
         self._queue: deque[Pumped] = deque()
         self._idle: list[anyio.Event] = []
+        self._wanted = anyio.Event()
         self._tick_seconds = _LONGEST_TICK_SECONDS
         self._first = anyio.Event()
         self._emptied: anyio.Event | None = None
-        self._tasks: TaskGroup | None = None
 
     def add(self, stream: Pumped, keepalive_seconds: float) -> None:
         """Stir a stream whenever it is due. `discard` it in the end."""
@@ -65,12 +64,12 @@ class Pumps:
         return len(self._idle)
 
     def put(self, stream: Pumped) -> None:
-        """Let a stream write soon."""
+        """Let a stream write soon. May be called outside of any task: nothing is started here (0008)."""
         self._queue.append(stream)
         if self._idle:
             self._idle.pop().set()
-        elif self._tasks is not None:
-            self._begin(self._tasks)
+        else:
+            self._wanted.set()
 
     async def empty(self) -> None:
         """Wait until no stream is left."""
@@ -81,9 +80,7 @@ class Pumps:
     async def run(self) -> None:
         """Let streams write, and watch the clock while there are any. Never returns."""
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            if self._queue:
-                self._begin(tasks)
+            tasks.start_soon(self._hire, tasks)
             try:
                 while True:
                     await self._first.wait()
@@ -92,11 +89,15 @@ class Pumps:
                         await anyio.sleep(self._tick_seconds)
                         await self._stir_the_due()
             finally:
-                self._tasks, self._idle = None, []
+                self._idle = []
 
-    def _begin(self, tasks: TaskGroup) -> None:
-        # They write for anybody: what the present request keeps in its context is not for them.
-        _ = contextvars.Context().run(tasks.start_soon, self._work)
+    async def _hire(self, tasks: TaskGroup) -> None:
+        """Start a task for each stream that has found none: the others may be held up by their clients."""
+        while True:
+            await self._wanted.wait()
+            self._wanted = anyio.Event()
+            for _ in range(len(self._queue)):
+                tasks.start_soon(self._work)
 
     async def _stir_the_due(self) -> None:
         now = time.monotonic()
