@@ -207,12 +207,14 @@ class RoundRobinProxy:
         if not isinstance(request, h11.Request):
             return False
         exchange = Exchange(request.method.decode(), request.target.decode("latin-1"))
-        upstream = await self._connect(exchange)
-        if upstream is None:
-            await _answer_502(client, exchange, "the backend does not accept connections")
-        else:
-            await _pass_on(request, client, upstream, exchange)
-        logger.info("%s", exchange)
+        try:
+            upstream = await self._connect(exchange)
+            if upstream is None:
+                await _answer_502(client, exchange, "the backend does not accept connections")
+            else:
+                await _pass_on(request, client, upstream, exchange)
+        finally:  # one that broke off, or that the end of the proxy cuts short, has its line too
+            logger.info("%s", exchange)
         return await _hear_out(client)
 
     async def _connect(self, exchange: Exchange) -> "_Peer | None":
