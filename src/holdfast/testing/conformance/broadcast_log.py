@@ -92,7 +92,10 @@ class BroadcastLogSuite:
                     assert event.payload == payload
                     top = page.cursor  # noqa: PLW2901 - the cursor of a reader
                     await heard.until(partial(_enough, number))
-                assert all(call == (None,) or call[0].payload in PAYLOADS for call in heard.calls)
+                # On a cluster an announcement from before the log was emptied may come late: of another life.
+                events = [call[0] for call in heard.calls if call[0] is not None]
+                mine = [each for each in events if each.position.epoch == top.epoch]
+                assert all(each.payload in PAYLOADS for each in mine)
 
     async def test_the_same_key_stores_once(self, store: StoreUnderTest) -> None:
         async with store.replicas(2) as (a, b):
