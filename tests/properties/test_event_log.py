@@ -10,14 +10,14 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.conformance.memory_store import MemoryStore
-from tests.mutants import event_log, event_log_claims, event_log_trimming, inbox
+from tests.mutants import event_log, event_log_claims, event_log_lives, event_log_trimming, inbox
 from tests.mutants.catalogue import MutantStore
 from tests.properties.machine import machine_on
 
 BROKEN = (
     event_log.KeysIgnored,
     event_log.CursorJumpsToTheTop,
-    event_log.FencesIgnoreWhatWasLost,
+    event_log_lives.FencesIgnoreWhatWasLost,
     event_log_claims.DisplacesNobody,
     event_log_trimming.TrimsInSilence,
     event_log_trimming.TellsEverybody,
