@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx2
@@ -18,9 +18,11 @@ from starlette.routing import Mount
 
 import holdfast
 from holdfast.backends.memory import MemoryBackend, MemoryData
+from holdfast.errors import StreamError
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.types import SessionId
 from holdfast.testing.asgi_bridge import Message, lifespan
+from holdfast.testing.faults import FaultyBackend
 from holdfast.testing.replicas import FleetReplica, replicas
 from tests.flows.apps import Framework, Stage, app_factory
 from tests.flows.conftest import Setup, Start, Wired
@@ -194,6 +196,33 @@ async def test_a_handler_that_lets_a_foreign_cancellation_through_fails_alone(st
         assert fleet.replicas[0].alive
         assert not running(fleet.replicas[0]).ending
         assert "result" in await wire.request("ping")
+
+
+@ASYNCIO
+async def test_a_read_that_lets_a_foreign_cancellation_through_costs_one_connection(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unlucky(*_args: Any, **_kwargs: Any) -> None:
+        task = asyncio.ensure_future(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    async with wired(count=1) as wire, anyio.create_task_group() as tasks:
+        client, replica = ByHand(wire, None, on=0, reads=True), running(wire.fleet.replicas[0])
+
+        async def read() -> None:
+            with pytest.raises(StreamError, match="cancelled"):
+                await client.run()
+
+        tasks.start_soon(read)
+        await until(lambda: client.received)
+        with monkeypatch.context() as patch:
+            patch.setattr(cast("FaultyBackend", replica.backend).inner.log, "read", unlucky)
+            replica.hub.wake()
+            await until(lambda: client.ended)
+        async with wire.open(on=0) as stream:  # others are written to as before
+            await announce(wire, 1)
+            assert await _number(stream) == 1
 
 
 async def test_a_question_to_a_client_that_left_does_not_keep_its_session_alive(wired: Wired) -> None:

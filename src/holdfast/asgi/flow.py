@@ -10,7 +10,8 @@ import anyio
 from holdfast.asgi import sse
 from holdfast.asgi.guards import Receive, Send
 from holdfast.asgi.jsonrpc import INTERNAL_ERROR, encode_error, encode_notification
-from holdfast.errors import PositionLost, SessionGone, StoreError, StreamUnknown
+from holdfast.errors import PositionLost, SessionGone, StoreError, StreamError, StreamUnknown
+from holdfast.sessions.cancellation import is_foreign_cancellation
 from holdfast.sessions.hub import Reader
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.tail import Tail
@@ -119,6 +120,10 @@ class Flow:
                     await self._advance()
         except Exception as error:  # noqa: BLE001 - raised where the HTTP request is served
             self._end(error)
+        except anyio.get_cancelled_exc_class():
+            if not is_foreign_cancellation():
+                raise
+            self._end(StreamError("what this stream waited for was cancelled"))
         finally:
             self._busy, self._writing = False, None
             if self._at_rest is not None:

@@ -12,7 +12,8 @@ import anyio
 from holdfast.asgi.guards import Http
 from holdfast.asgi.responses import send_json
 from holdfast.asgi.streaming import Streaming
-from holdfast.errors import SessionGone, StoreError
+from holdfast.errors import SessionGone, StoreError, StreamError
+from holdfast.sessions.cancellation import is_foreign_cancellation
 from holdfast.sessions.relay import LoggedStream, Outlet, UnloggedStream
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.types import SessionFacts
@@ -96,6 +97,10 @@ class _Writer:
                     await self._serve()
         except Exception as error:  # noqa: BLE001 - raised where the HTTP request is served
             self.failure = error
+        except anyio.get_cancelled_exc_class():
+            if not is_foreign_cancellation():
+                raise
+            self.failure = StreamError("what this stream waited for was cancelled")
         finally:
             self._outlet.leave()
             self.ended.set()

@@ -1,6 +1,5 @@
 """Running the handler of one POSTed request, to the one answer that it always gets."""
 
-import asyncio
 import logging
 import random
 from typing import Final
@@ -17,6 +16,7 @@ from holdfast.asgi.jsonrpc import (
     encode_error,
 )
 from holdfast.errors import HoldfastError, StoreError
+from holdfast.sessions.cancellation import is_foreign_cancellation
 from holdfast.sessions.relay import LoggedStream, Outlet
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.running import RunningRequest
@@ -46,22 +46,14 @@ async def run_request(
             with running.scope:
                 response = await _handle(replica, exchange, session, message)
         except anyio.get_cancelled_exc_class():
-            if replica.ending or _server_cuts_off():
+            # Not ours to swallow: the HTTP server has run out of patience, or this process ends.
+            if replica.ending or not is_foreign_cancellation():
                 await _conclude(replica, exchange, outlet, _unanswered(message, running))
                 raise
             # Nobody cancelled this handler: it waited for something that somebody else cancelled.
             logger.exception("the handler of %r let a foreign cancellation through", message.method)
             response = encode_error(message.id, INTERNAL_ERROR, "Internal error")
         await _conclude(replica, exchange, outlet, response or _unanswered(message, running))
-
-
-def _server_cuts_off() -> bool:
-    """Whether the HTTP server itself cancelled this task, because it has run out of patience."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return False  # trio: its cancellation ends at the handler's shield
-    return task is not None and task.cancelling() > 0
 
 
 async def run_notification(

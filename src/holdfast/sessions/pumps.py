@@ -74,7 +74,8 @@ class Pumps:
     async def empty(self) -> None:
         """Wait until no stream is left."""
         while self._streams:
-            self._emptied = anyio.Event()
+            if self._emptied is None or self._emptied.is_set():
+                self._emptied = anyio.Event()
             await self._emptied.wait()
 
     async def run(self) -> None:

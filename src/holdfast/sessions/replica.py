@@ -19,6 +19,7 @@ from holdfast.errors import HoldfastError, SessionGone, StoreError
 from holdfast.observe import Observer, contained
 from holdfast.sessions.alarms import Alarms
 from holdfast.sessions.broadcasts import Broadcasts, Listening
+from holdfast.sessions.cancellation import is_foreign_cancellation
 from holdfast.sessions.drain import Drain
 from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.inbox import WaitingRoom, writer_of
@@ -332,7 +333,7 @@ class Replica:
         except Exception:
             logger.exception("a background task failed")
         except anyio.get_cancelled_exc_class():
-            if self.ending:
+            if self.ending or not is_foreign_cancellation():
                 raise
             # Not this task was cancelled, but something that it waited for.
             logger.exception("a background task let a foreign cancellation through")

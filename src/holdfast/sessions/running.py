@@ -89,7 +89,8 @@ class Running:
     async def empty(self) -> None:
         """Wait until no handler is at work."""
         while self._by_session:
-            self._emptied = anyio.Event()
+            if self._emptied is None or self._emptied.is_set():
+                self._emptied = anyio.Event()  # one for all: a drain waits, and the end of the replica
             await self._emptied.wait()
 
     @contextmanager

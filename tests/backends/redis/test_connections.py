@@ -10,6 +10,8 @@ import anyio
 import pytest
 
 from holdfast.backends.redis import RedisBackend
+from holdfast.backends.redis.link import Link
+from holdfast.backends.redis.scripts import Script
 from holdfast.errors import SessionGone, StoreUnavailable
 from holdfast.sessions.types import STANDALONE, AppendKey, Event
 from holdfast.testing.conformance.harness import Heard, new_facts, new_session, read_all, top_of
@@ -127,6 +129,35 @@ async def test_scripts_that_the_server_forgot_are_loaded_again(
                 for _ in range(20):
                     tasks.start_soon(a.log.append, session, STANDALONE, b"x")
         assert (await top_of(a, session)).offset == 40
+
+
+async def test_a_caller_that_is_cancelled_while_a_forgotten_script_is_loaded_cancels_no_other(
+    redis_server: RunningServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loads, impatient = Link.load, 0, anyio.CancelScope()
+
+    def cancel_the_first(link: Link, script: Script) -> asyncio.Future[Any]:
+        nonlocal loads
+        loading, loads = load(link, script), loads + 1
+        if loads == 2:  # both wait for the same reply now
+            impatient.cancel()
+        return loading
+
+    async with connect() as a:
+        session = await new_session(a)
+
+        async def append_impatiently() -> None:
+            with impatient:
+                await a.log.append(session, STANDALONE, b"x", key=AppendKey("impatient", 1))
+
+        redis_server.cli("SCRIPT", "FLUSH")
+        monkeypatch.setattr(Link, "load", cancel_the_first)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(append_impatiently)
+            tasks.start_soon(a.log.append, session, STANDALONE, b"patient")
+        assert loads == 2
+        assert impatient.cancelled_caught
+        assert [event.payload for event in await read_all(a, session, STANDALONE)] == [b"patient"]
 
 
 async def test_a_server_that_stands_still_is_noticed_and_used_again(

@@ -80,11 +80,14 @@ class Link:
         return self.connection.send("EVALSHA", script.sha, len(keys), *keys, self.incarnation, *args)
 
     def load(self, script: Script) -> asyncio.Future[Any]:
-        """Load a script that the server has forgotten; once for all that ask at the same time."""
+        """Load a script that the server has forgotten; once for all that ask at the same time.
+
+        Each of them has a future of its own: one that is cancelled must not cancel the others.
+        """
         loading = self._loading.get(script.sha)
         if loading is None or loading.done():
             loading = self._loading[script.sha] = self.connection.send("SCRIPT", "LOAD", script.source)
-        return loading
+        return asyncio.shield(loading)
 
 
 async def open_link(
