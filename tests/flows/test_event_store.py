@@ -172,6 +172,33 @@ async def test_what_happened_while_the_store_failed_is_resumed_from_afterwards(
         assert said(messages[-1]) == "0:counted"
 
 
+async def test_the_notice_of_lost_events_is_not_lost_with_the_reply_to_the_one_before(
+    stock: Stock, backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.integrations.mcp_sdk.event_store._PENDING", 8)
+    append = backend.inner.log.append
+
+    async def append_and_hang(*args: Any, **options: Any) -> None:
+        await append(*args, **options)
+        await anyio.sleep_forever()
+
+    async with stock(timeout_seconds=0.2) as session:
+        wire = await session()
+        async with wire.open(call("count", "20")) as stream:
+            priming = await stream.next()
+            monkeypatch.setattr(backend.inner.log, "append", append_and_hang)
+            await stream.rest()
+        monkeypatch.setattr(backend.inner.log, "append", append)
+        assert priming is not None
+        async with wire.open(after=priming.id) as resumed:
+            messages = [event.message for event in await _up_to_the_answer(resumed)]
+        told = [message["params"] for message in messages[:-1]]
+        steps = [params.get("progress", "lost") for params in told]
+        place = steps.index("lost")
+        assert steps == [*range(1, place + 1), "lost", *range(20 - len(steps) + place + 2, 21)]
+        assert said(messages[-1]) == "0:counted"
+
+
 async def test_a_store_that_hangs_holds_up_an_event_for_a_bounded_time(
     stock: Stock, backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,24 @@ async def test_an_answer_that_could_not_be_stored_is_stored_when_the_store_is_ba
         assert "result" in messages[-1] or "error" in messages[-1]
 
 
+async def test_what_another_replica_wrote_arrives_even_if_nobody_can_say_whether_that_lives(
+    wired: Wired, stage: Stage
+) -> None:
+    """In a cluster, the heartbeats are on one master, and the session on another."""
+    async with wired() as wire, wire.calling("report_and_wait", on=0) as stream:
+        first = await stream.next()
+        assert first is not None
+        wire.fleet.replicas[1].store.fail("replicas.alive")
+        async with wire.open(on=1, after=first.id) as resumed:
+            await resumed.method("notifications/progress")
+            wire.fleet.replicas[1].store.heal()
+            stage.mark("go")
+            await resumed.method("notifications/progress")
+            stage.mark("end")
+            await resumed.method("notifications/progress")
+            assert "result" in await resumed.result()
+
+
 async def test_a_quiet_stream_keeps_a_short_lived_session_alive(wired: Wired) -> None:
     async with wired(ttl_seconds=1.0) as wire, wire.open(on=1) as standalone:
         await anyio.sleep(2.5)  # the passing of time is what this test is about

@@ -18,15 +18,15 @@ from starlette.routing import Mount
 
 import holdfast
 from holdfast.backends.memory import MemoryBackend, MemoryData
-from holdfast.errors import StreamError
+from holdfast.errors import StoreUnavailable, StreamError
 from holdfast.sessions.replica import Replica
-from holdfast.sessions.types import SessionId
+from holdfast.sessions.types import Position, SessionId
 from holdfast.testing.asgi_bridge import Message, lifespan
 from holdfast.testing.faults import FaultyBackend
 from holdfast.testing.replicas import FleetReplica, replicas
 from tests.flows.apps import Framework, Stage, app_factory
 from tests.flows.conftest import Setup, Start, Wired
-from tests.flows.wire import CAPABILITIES, Stream, Wire, call, said, until
+from tests.flows.wire import CAPABILITIES, PATIENCE_SECONDS, Stream, Wire, call, said, until
 
 ASYNCIO = pytest.mark.parametrize("setup", [Setup("memory")], indirect=True, ids=str)
 
@@ -223,6 +223,36 @@ async def test_a_read_that_lets_a_foreign_cancellation_through_costs_one_connect
         async with wire.open(on=0) as stream:  # others are written to as before
             await announce(wire, 1)
             assert await _number(stream) == 1
+
+
+async def test_an_answer_is_given_even_if_the_store_was_too_slow_to_open_its_stream(
+    wired: Wired, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.asgi.request._FINISH_SECONDS", 0.1)
+    opening, give_up = anyio.Event(), anyio.Event()
+
+    async def hang(*_args: Any) -> Position:
+        opening.set()
+        await give_up.wait()
+        raise StoreUnavailable("too slow")
+
+    async with wired(count=1) as wire:
+        replica, store = running(wire.fleet.replicas[0]), wire.fleet.replicas[0].store
+        monkeypatch.setattr(store.inner.log, "open_stream", hang)
+        async with by_hand(wire, call("wait", id=77)) as client:
+            with anyio.fail_after(PATIENCE_SECONDS):
+                await opening.wait()
+            stage.mark("go")
+            await until(lambda: not replica.running)
+            monkeypatch.undo()
+            store.fail("log.open_stream")
+            store.calls.clear()
+            give_up.set()
+            await until(lambda: client.ended or "log.append" in store.calls)
+            store.heal()
+            await until(lambda: client.ended)
+        assert client.received.count(b'"id":77') == 1
+        assert b"0:waited" in client.received
 
 
 async def test_a_question_to_a_client_that_left_does_not_keep_its_session_alive(wired: Wired) -> None:

@@ -207,10 +207,12 @@ class HttpSse:
         outlet.leave()  # this response carries nothing
         try:
             await self._tell(session.facts.id, encode_opening(outlet.stream, start))
-        except StoreError as error:
+        except BaseException as error:
             # It may be stored all the same, and then somebody waits for the end of this stream.
-            refusal = encode_error(message.id, INTERNAL_ERROR, f"The session store failed: {error}")
-            self._replica.start(finish, self._replica, outlet, refusal)
+            why = f"The session store failed: {error}" if isinstance(error, StoreError) else "Internal error"
+            if not self._replica.ending:  # else this replica is dead soon, and others say so
+                refusal = encode_error(message.id, INTERNAL_ERROR, why)
+                self._replica.start(finish, self._replica, outlet, refusal)
             raise
         exchange = HttpExchange(
             self._replica,

@@ -46,12 +46,12 @@ class Reply:
 
     async def complete(self) -> None:
         """The handler has answered: return once the client has all of it, or is gone."""
-        if self._outlet.answer is not None:
-            await send_json(self._http.send, self._outlet.answer, session=self._facts.id)
-        elif self._writer is not None:
+        if self._outlet.answer is None and self._writer is not None:
             await self._writer.ended.wait()
             if self._writer.failure is not None:
                 raise self._writer.failure
+        if self._outlet.answer is not None:  # perhaps only now: the store kept the stream from being opened
+            await send_json(self._http.send, self._outlet.answer, session=self._facts.id)
 
     def leave(self) -> None:
         """Write no more: the server takes nothing after its application has returned."""

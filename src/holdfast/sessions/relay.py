@@ -29,6 +29,12 @@ def _nothing() -> None:
     """What an outlet calls that nobody listens to."""
 
 
+def _refuse_late_question(expects: str | None) -> None:
+    """What comes after the answer is dropped; who asks something then must not wait for ever."""
+    if expects is not None:
+        raise StreamError("the stream of this request has ended: the client cannot be asked on it")
+
+
 def mint_stream_id() -> StreamId:
     """A new id for the stream of one POSTed request."""
     return StreamId(secrets.token_urlsafe(6))
@@ -64,7 +70,11 @@ class Outlet(Protocol):
         ...
 
     async def emit(self, payload: bytes, *, expects: str | None = None) -> None:
-        """Send a message that belongs to the request. Dropped after the answer."""
+        """Send a message that belongs to the request. Dropped after the answer; a question is refused then.
+
+        Raises:
+            StreamError: it is a question (`expects`), and the stream has ended.
+        """
         ...
 
     async def finish(self, response: bytes) -> None:
@@ -122,6 +132,7 @@ class LoggedStream:
         """Append a message, opening the stream first if need be."""
         async with self._lock:
             if self._finished:
+                _refuse_late_question(expects)
                 return
             await self._open()
             await self._append(payload, expects=expects)
@@ -171,9 +182,13 @@ class LoggedStream:
             self.on_open()
 
     async def finish_late(self, response: bytes) -> None:
-        """Try again to store an answer that could not be stored."""
+        """Try again to give an answer that could not be stored, or for which the stream was never free."""
         async with self._lock:
-            await self._append_final(response)
+            if self.start is None:
+                self._answer(response)
+            else:
+                self._finished = True
+                await self._append_final(response)
 
     async def _append_final(self, response: bytes) -> None:
         try:
@@ -232,13 +247,15 @@ class UnloggedStream:
     async def emit(self, payload: bytes, *, expects: str | None = None) -> None:
         """Hand a message to the connected client; if it is gone or only JSON may be answered, drop it."""
         if self._json_only or self.answer is not None:
+            _refuse_late_question(expects)
             return
         if expects is not None:
             if self._left:
                 raise StreamError("the client has gone, and this stream cannot be resumed")
             await self._relay.backend.inbox.expect(self.session, expects)
         await self.open()
-        await self._hand(payload)
+        if not await self._hand(payload):
+            _refuse_late_question(expects)
 
     async def finish(self, response: bytes) -> None:
         """Hand the answer to the connected client."""
@@ -259,13 +276,15 @@ class UnloggedStream:
         if self._messages is not None:
             self._messages.close()
 
-    async def _hand(self, payload: bytes) -> None:
+    async def _hand(self, payload: bytes) -> bool:
+        """Whether the connected client will get it."""
         if self._send is None:
-            return
+            return False
         try:
             await self._send.send(payload)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return
+            return False
+        return True
 
 
 class Relay:

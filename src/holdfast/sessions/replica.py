@@ -306,7 +306,11 @@ class Replica:
 
     async def _end_orphan(self, reader: Reader, stream: StreamState) -> bool:
         writer = stream.replica
-        if writer is None or await self.pulse.is_alive(writer):
+        try:
+            if writer is None or await self.pulse.is_alive(writer):
+                return False
+        except StoreError as error:  # what was read must not wait for this: each heartbeat looks again
+            self.observer.store_failed("alive", error)
             return False
         logger.warning("replica %s died: ending its stream of session %s", writer, shorten(reader.session))
         await self.relay.end_for_dead(reader.session, reader.stream, _died(stream.request_id))

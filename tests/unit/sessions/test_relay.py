@@ -86,6 +86,30 @@ async def test_an_answer_that_cannot_be_stored_is_handed_to_whoever_is_connected
     assert await payloads(backend, stream) == [b"answer"]
 
 
+async def test_an_answer_for_which_the_stream_was_never_free_becomes_json() -> None:
+    """The handler had answered, and the store had still not opened the stream."""
+    relay, backend = make_relay()
+    stream = LoggedStream(relay, await new_session(backend), 1)
+    await stream.finish_late(b"answer")
+    assert stream.answer == b"answer"
+    assert "log.append" not in backend.calls
+
+
+async def test_a_question_after_the_answer_is_refused_and_waits_for_nothing() -> None:
+    relay, backend = make_relay()
+    session = await new_session(backend)
+    opened, json = LoggedStream(relay, session, 1), LoggedStream(relay, session, 2)
+    unlogged, plain = (UnloggedStream(relay, session, json_only=False) for _ in range(2))
+    await opened.open()
+    await unlogged.open()
+    for stream in (opened, json, unlogged, plain):
+        await stream.finish(b"answer")
+        with pytest.raises(StreamError, match="ended"):
+            await stream.emit(b"question", expects="id")
+    with unlogged.messages:
+        pass
+
+
 async def test_another_replicas_answer_stands() -> None:
     relay, backend = make_relay()
     stream = LoggedStream(relay, await new_session(backend), 1)

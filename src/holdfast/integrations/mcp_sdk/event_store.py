@@ -201,9 +201,12 @@ class EventStore(SdkEventStore):
         return None
 
     def _queue(self, backend: Backend, stream: _Stream, message: JSONRPCMessage) -> None:
-        if len(stream.pending) == _PENDING:
-            del stream.pending[1]
-            stream.pending[0] = (stream.pending[0][0], _encode(_LOST), False)
+        if len(stream.pending) >= _PENDING:
+            # The first one may be stored already, and is then repeated under its key: nothing else can take
+            # its place without being lost itself.
+            key, _, _ = stream.pending[1]
+            stream.pending[1] = (key, _encode(_LOST), False)
+            del stream.pending[2]
         final = isinstance(message, JSONRPCResponse | JSONRPCError) and stream.id != STANDALONE
         key = AppendKey(backend.replica, next(self._counter))
         stream.pending.append((key, _encode(message), final))
