@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent.parent / ".tools" / "redis"
@@ -18,6 +19,8 @@ PROGRAM = TOOLS / "redis-server"
 # The server and those of its libraries that a small Debian does not have.
 PACKAGES = ("redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
 TIMEOUT_SECONDS = 300
+ATTEMPTS = 5
+PAUSE_SECONDS = 3.0  # apt has one lock for the whole machine, and its mirrors have bad moments
 # dpkg wants ldconfig and start-stop-daemon, which are no user's business otherwise.
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 ENVIRONMENT = {**os.environ, "PATH": PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
@@ -41,29 +44,37 @@ def find() -> Path | None:
 
 def run(*command: str) -> None:
     """Run a command of apt or dpkg; its output is shown if it fails."""
-    print("redis_server: " + " ".join(command), file=sys.stderr)
-    answer = subprocess.run(
-        command,
-        cwd=TOOLS,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-    if answer.returncode != 0:
-        raise SystemExit(
-            f"redis_server: `{' '.join(command)}` failed ({answer.returncode}): no redis-server.\n"
-            f"{answer.stdout[-1000:]}{answer.stderr[-2000:]}\n"
-            "Install Redis >= 6.2 (Debian: apt-get install redis-server) and run this again."
+    attempt = 0
+    while True:
+        attempt += 1
+        print("redis_server: " + " ".join(command), file=sys.stderr)
+        answer = subprocess.run(
+            command,
+            cwd=TOOLS,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
         )
+        if answer.returncode == 0:
+            return
+        if attempt == ATTEMPTS:
+            raise SystemExit(
+                f"redis_server: `{' '.join(command)}` failed ({answer.returncode}): no redis-server.\n"
+                f"{answer.stdout[-1000:]}{answer.stderr[-2000:]}\n"
+                "Install Redis >= 6.2 (Debian: apt-get install redis-server) and run this again."
+            )
+        time.sleep(PAUSE_SECONDS * attempt)
 
 
 def install() -> None:
     """As root: let apt install the program with what it needs."""
-    run("apt-get", "update", "-q")
-    run("apt-get", "install", "-q", "-y", "--no-install-recommends", "redis-tools")
     found = shutil.which("redis-check-rdb", path=PATH)
+    if found is None:
+        run("apt-get", "update", "-q")
+        run("apt-get", "install", "-q", "-y", "--no-install-recommends", "redis-tools")
+        found = shutil.which("redis-check-rdb", path=PATH)
     if found is None:
         raise SystemExit("redis_server: Debian's redis-tools was installed, but has no redis-check-rdb")
     PROGRAM.unlink(missing_ok=True)

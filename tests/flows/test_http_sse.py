@@ -174,6 +174,7 @@ def quick_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.sessions.replica.HEARTBEAT_SECONDS", 0.3)
     monkeypatch.setattr("holdfast.sessions.pulse.HEARTBEAT_SECONDS", 0.3)
     monkeypatch.setattr("holdfast.sessions.pulse.DEAD_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr("holdfast.sessions.pulse.SEEN_AGAIN_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("quick_deaths")

@@ -134,6 +134,7 @@ async def test_a_dead_replicas_stream_is_seen_to_end(
     monkeypatch.setattr("holdfast.sessions.replica.HEARTBEAT_SECONDS", 0.3)
     monkeypatch.setattr("holdfast.sessions.pulse.HEARTBEAT_SECONDS", 0.3)
     monkeypatch.setattr("holdfast.sessions.pulse.DEAD_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr("holdfast.sessions.pulse.SEEN_AGAIN_SECONDS", 0.0)
     seen = Onlooker()
     async with wired(observer=seen) as wire:
         async with wire.calling("report_and_wait", on=0) as stream:

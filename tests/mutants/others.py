@@ -253,9 +253,18 @@ class SecondBeatIgnored(MemoryReplicaDirectory):
     """Only the first beat counts."""
 
     @override
-    async def beat(self, ttl_seconds: float) -> None:
+    async def beat(self, ttl_seconds: float, *, of: ReplicaId | None = None) -> None:
         if self._replica not in self._data.replicas:
-            await super().beat(ttl_seconds)
+            await super().beat(ttl_seconds, of=of)
+
+
+@must_fail(ReplicaDirectorySuite)
+class EveryBeatIsItsOwn(MemoryReplicaDirectory):
+    """A beat of another name keeps the replica alive that makes it."""
+
+    @override
+    async def beat(self, ttl_seconds: float, *, of: ReplicaId | None = None) -> None:
+        await super().beat(ttl_seconds)
 
 
 @must_fail(ReplicaDirectorySuite)

@@ -330,8 +330,13 @@ class SubscriptionIndex(Protocol):
 class ReplicaDirectory(Protocol):
     """Which replicas live."""
 
-    async def beat(self, ttl_seconds: float) -> None:
-        """This replica lives; it counts as dead after `ttl_seconds` without another beat."""
+    async def beat(self, ttl_seconds: float, *, of: ReplicaId | None = None) -> None:
+        """This replica lives; it counts as dead after `ttl_seconds` without another beat.
+
+        Args:
+            ttl_seconds: how long.
+            of: whose beat it is, if not this replica's: a name that several may share.
+        """
         ...
 
     async def alive(self, replica: ReplicaId) -> bool:

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from typing_extensions import override
 
-from holdfast.backends.memory import MemoryBackend
+from holdfast.backends.memory import MemoryBackend, MemoryData
 from holdfast.errors import StoreUnavailable
 from holdfast.sessions import pulse as pulse_module
 from holdfast.sessions.protocols import Backend, Kernel
@@ -52,6 +52,8 @@ async def test_nobody_is_declared_dead_by_a_replica_that_has_just_been_through_a
     replica, nobody = Replica(store, cast("Kernel", None)), ReplicaId("nobody")
 
     await replica.pulse.beat()
+    assert await replica.pulse.is_alive(nobody), "it has just started, and cannot know of an outage before"
+    clock.now += grace
     assert not await replica.pulse.is_alive(nobody), "this process has seen no outage"
 
     if outage == "refused":
@@ -68,6 +70,23 @@ async def test_nobody_is_declared_dead_by_a_replica_that_has_just_been_through_a
     assert await replica.pulse.is_alive(nobody)
     clock.now += 0.2
     assert not await replica.pulse.is_alive(nobody)
+
+
+@pytest.mark.parametrize("outage_seconds", [0.0, 60.0])
+async def test_a_replica_that_starts_judges_at_once_unless_the_store_was_away(
+    monkeypatch: pytest.MonkeyPatch, outage_seconds: float
+) -> None:
+    clock, nobody = Clock(), ReplicaId("nobody")
+    monkeypatch.setattr(pulse_module, "time", SimpleNamespace(monotonic=clock.monotonic))
+    data = MemoryData(clock=clock.monotonic)
+    settled, new = (Replica(MemoryBackend(data), cast("Kernel", None)) for _ in range(2))
+    for _ in range(4):
+        await settled.pulse.beat()
+        clock.now += pulse_module.HEARTBEAT_SECONDS
+    clock.now += outage_seconds  # in which nobody's beat arrives
+    await new.pulse.beat()
+    assert await new.pulse.is_alive(nobody) == (outage_seconds > 0)
+    assert await new.pulse.is_alive(settled.id), "nothing is taken from the living"
 
 
 async def test_what_could_not_be_written_to_the_index_is_written_the_next_time() -> None:

@@ -17,9 +17,9 @@ class MemoryReplicaDirectory(ReplicaDirectory):
         self._replica = replica
 
     @override
-    async def beat(self, ttl_seconds: float) -> None:
+    async def beat(self, ttl_seconds: float, *, of: ReplicaId | None = None) -> None:
         now, replicas = self._data.clock(), self._data.replicas
-        replicas[self._replica] = now + ttl_seconds
+        replicas[of or self._replica] = now + ttl_seconds
         # Ids are never used again: without this, the dead would pile up. They are few.
         for replica in [replica for replica, deadline in replicas.items() if deadline <= now]:
             del replicas[replica]

@@ -23,9 +23,9 @@ class RedisReplicaDirectory(ReplicaDirectory):
         self._own = (keys.replica(replica), keys.first_replica(replica))
 
     @override
-    async def beat(self, ttl_seconds: float) -> None:
+    async def beat(self, ttl_seconds: float, *, of: ReplicaId | None = None) -> None:
         milliseconds = max(1, round(ttl_seconds * 1000))
-        for key in self._own:
+        for key in self._own if of is None else (self._keys.replica(of),):
             await self._client.command("SET", key, "1", "PX", milliseconds, safe=True)
 
     @override

@@ -22,8 +22,9 @@ class SqliteReplicaDirectory(ReplicaDirectory):
         self._own = encode(engine.replica)
 
     @override
-    async def beat(self, ttl_seconds: float) -> None:
-        await self._engine.write(partial(_beat, replica=self._own, ttl_ms=max(1, round(ttl_seconds * 1000))))
+    async def beat(self, ttl_seconds: float, *, of: ReplicaId | None = None) -> None:
+        replica, ttl_ms = self._own if of is None else encode(of), max(1, round(ttl_seconds * 1000))
+        await self._engine.write(partial(_beat, replica=replica, ttl_ms=ttl_ms))
 
     @override
     async def alive(self, replica: ReplicaId) -> bool:

@@ -55,6 +55,21 @@ class ReplicaDirectorySuite:
                 await store.advance(store.short_seconds * 0.6)
                 assert await b.replicas.alive(a.replica)
 
+    async def test_a_name_that_several_share_lives_while_any_of_them_beats_it(
+        self, store: StoreUnderTest
+    ) -> None:
+        async with store.replicas(2) as (a, b):
+            shared = ReplicaId("shared")
+            await a.replicas.beat(60, of=shared)
+            assert await b.replicas.alive(shared)
+            assert not await b.replicas.alive(a.replica)
+            await b.replicas.beat(store.short_seconds, of=shared)
+            await b.replicas.beat(60)
+            await b.replicas.retire()
+            assert await a.replicas.alive(shared)
+            await store.advance(store.short_seconds * 1.5)
+            assert not await a.replicas.alive(shared)
+
     async def test_who_retires_is_dead_at_once(self, store: StoreUnderTest) -> None:
         async with store.replicas(2) as (a, b):
             await a.replicas.beat(60)
