@@ -103,7 +103,7 @@ def read(port: int, session: str, last_event_id: str) -> int:
 async def miss(url: str, session: str, redis: RunningServer | None) -> Mapping[str, Cell]:
     """Append from another replica, and read it all from the log there, as a resumed stream does."""
     payload = message()
-    async with open_store(url) as backend:
+    async with open_store(url, max_events=MISSED + 100) as backend:
         (start,) = await backend.log.renew([SessionId(session)])
         if start is None:
             raise RuntimeError("the session is gone")

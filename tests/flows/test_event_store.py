@@ -251,4 +251,4 @@ async def test_the_standalone_stream_resumes(stock: Stock, framework: Framework)
 @pytest.mark.parametrize(("option", "value"), [("ttl_seconds", 0), ("timeout_seconds", -1)])
 def test_wrong_options_are_refused(option: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=f"{option}: got {value}, expected seconds above 0"):
-        EventStore("memory://", **{option: value})
+        EventStore("memory://", **cast("dict[str, Any]", {option: value}))

@@ -39,7 +39,7 @@ class EdgeOptions:
         guards: what is refused before anything else.
     """
 
-    ttl_seconds: float = 1800.0
+    ttl_seconds: float = 3600.0
     max_sessions: int | None = 10_000
     resumable: Resumable = "auto"
     json_response: bool = False

@@ -4,17 +4,17 @@ import logging
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import urlsplit
 
 from holdfast.errors import ConfigurationError
 from holdfast.sessions.protocols import Backend
-from holdfast.settings import StoreSettings
+from holdfast.settings import StoreOptions, StoreSettings
 
 if TYPE_CHECKING:
     from holdfast.backends.memory import MemoryData
 
-__all__ = ["open_store", "sqlite_file"]
+__all__ = ["backend_of", "open_store", "sqlite_file"]
 
 logger = logging.getLogger("holdfast")
 
@@ -23,7 +23,11 @@ _REDIS = re.compile(r"(redis|valkey)\S*|unix", re.IGNORECASE)
 
 
 def open_store(
-    url: str | None = None, *, name: str = "holdfast", settings: StoreSettings | None = None
+    url: str | None = None,
+    *,
+    name: str = "holdfast",
+    settings: StoreSettings | None = None,
+    **options: Unpack[StoreOptions],
 ) -> Backend:
     """The backend that a URL names, not yet connected: enter it.
 
@@ -35,14 +39,30 @@ def open_store(
             then `REDIS_URL`, then memory.
         name: what the file of `sqlite://` is named after, e.g. the server.
         settings: what the store is like apart from where it is. Default: those of the environment.
+        options: go before `settings`: `max_events`, `compression`, `key_prefix`, `answer_seconds`,
+            `connect_seconds`, `probe_seconds`, `encryption_keys`, `debug_logging`; see `StoreSettings`.
 
     Raises:
-        ConfigurationError: no backend has this scheme, the URL is malformed, or an extra is missing.
+        ConfigurationError: no backend has this scheme, the URL is malformed, an option is wrong, or an extra
+            is missing.
     """
     settings = StoreSettings.from_environment() if settings is None else settings
+    settings = settings.overridden(**options)
     if settings.debug_logging:
         logger.setLevel(logging.DEBUG)
     setting, url = _choose(url, settings)
+    try:
+        return _open(setting, url, name, settings)
+    except ConfigurationError as error:
+        if setting == "store":
+            raise
+        # The backends do not know which variable named their URL.
+        message = str(error)
+        about_url = message.removeprefix("store URL: ").removeprefix("store: ")
+        raise type(error)(f"{setting}: {about_url}" if about_url != message else message) from None
+
+
+def _open(setting: str, url: str, name: str, settings: StoreSettings) -> Backend:
     scheme, separator, _ = url.partition("://")
     if scheme == "memory" and separator:
         return _open_memory(url, settings)
@@ -58,6 +78,22 @@ def open_store(
         f"{setting}: no store has the scheme {scheme[:20]!r}, expected memory://, sqlite://, "
         "redis://, rediss://, valkey://, valkeys://, unix://, redis-sentinel://, redis-cluster://"
     )
+
+
+def backend_of(store: str | Backend | None, **options: Unpack[StoreOptions]) -> Backend:
+    """The backend that was given, or the one that a URL names; None: as in `open_store`.
+
+    Raises:
+        ConfigurationError: as in `open_store`; or options came together with a backend.
+    """
+    if store is None or isinstance(store, str):
+        return open_store(store, **options)
+    if options:
+        raise ConfigurationError(
+            f"{min(options)}: got it together with a backend as store, expected a URL: a backend was told "
+            "such things when it was made"
+        )
+    return store
 
 
 def sqlite_file(url: str, *, name: str = "holdfast") -> Path:
@@ -132,4 +168,5 @@ def _open_redis(url: str, settings: StoreSettings) -> Backend:
         "ping_seconds": settings.probe_seconds,
     }
     options = RedisOptions(**{name: value for name, value in given.items() if value is not None})
-    return RedisBackend(url, prefix=settings.key_prefix or "mcp", options=options)
+    prefix = (settings.key_prefix or "mcp:session:").removesuffix(":session:")
+    return RedisBackend(url, prefix=prefix, options=options)

@@ -25,7 +25,7 @@ class RedisOptions:
         backoff_min: first pause between attempts to reconnect.
         backoff_max: longest pause between attempts to reconnect.
         max_events: most events in the log of one session, over all its streams. A full log holds at least
-            63/64 of that: trimming a few at a time is cheaper. So the default keeps the last 1,000.
+            63/64 of that: trimming a few at a time is cheaper.
         max_bytes: most bytes of payload in the log of one session.
         page_bytes: a page of a read ends after so many bytes.
         max_streams: most stream records in one session.
@@ -47,7 +47,7 @@ class RedisOptions:
     probe_seconds: float = 5.0
     backoff_min: float = 0.02
     backoff_max: float = 1.0
-    max_events: int = 1_024
+    max_events: int = 1_000
     max_bytes: int = 16 * 1024 * 1024
     page_bytes: int = 1024 * 1024
     max_streams: int = 4_096

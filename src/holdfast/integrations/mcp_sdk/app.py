@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from mcp.server import MCPServer
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
 from mcp.server.lowlevel.server import Server
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.streamable_http_manager import DEFAULT_SESSION_IDLE_TIMEOUT, StreamableHTTPSessionManager
 from starlette.applications import Starlette
 
 from holdfast.asgi.guards import Guards, Receive, Refusal, Scope, Send
@@ -20,7 +20,7 @@ from holdfast.asgi.jsonrpc import INTERNAL_ERROR
 from holdfast.asgi.options import EdgeOptions
 from holdfast.asgi.responses import send_refusal
 from holdfast.asgi.streamable_http import StreamableHttp
-from holdfast.backends import open_store
+from holdfast.backends import backend_of
 from holdfast.errors import ConfigurationError
 from holdfast.integrations.mcp_sdk.endpoints import (
     SSE_DEFAULTS,
@@ -34,13 +34,14 @@ from holdfast.integrations.mcp_sdk.termination import Ending, Termination
 from holdfast.observe import Observer
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.replica import Replica
-from holdfast.settings import StoreSettings
+from holdfast.settings import StoreOptions, StoreSettings
 
 __all__ = ["Attached", "attach", "guards_of", "principal_of", "streamable_http_app"]
 
 logger = logging.getLogger("holdfast")
 
-_OPTIONS: Final = frozenset(EdgeOptions.__dataclass_fields__)
+_STORE_OPTIONS: Final = frozenset(StoreOptions.__annotations__)
+_OPTIONS: Final = frozenset(EdgeOptions.__dataclass_fields__) | _STORE_OPTIONS
 
 
 class _ManagerInPlace:
@@ -95,7 +96,8 @@ class Attached:
         self._endpoint = endpoint
         self._store = store
         self._observer = observer
-        self._options = options
+        self._options = {name: value for name, value in options.items() if name not in _STORE_OPTIONS}
+        self._store_options = {name: value for name, value in options.items() if name in _STORE_OPTIONS}
         self._entered: Any = None
         self._manager: StreamableHTTPSessionManager | None = None
         if isinstance(endpoint.session_manager, StreamableHTTPSessionManager):
@@ -131,11 +133,7 @@ class Attached:
         _check(manager)
         async with AsyncExitStack() as stack:
             state = await self._state(manager, stack)
-            backend = (
-                open_store(self._store)
-                if self._store is None or isinstance(self._store, str)
-                else self._store
-            )
+            backend = backend_of(self._store, **cast("StoreOptions", self._store_options))
             await stack.enter_async_context(backend)
             kernel = SdkKernel(manager.app, state)
             stack.push_async_callback(kernel.aclose)
@@ -218,8 +216,8 @@ def attach(
             `holdfast.ops.health`), else none; none for SIGINT.
         handle_signals: notice SIGTERM and SIGINT before the server does: its own waiting for open streams
             would else have no end. Its handlers are called all the same. A second signal ends the drain.
-        options: see `EdgeOptions`; what is not given is taken from the environment (`StoreSettings`), then
-            from the application's own settings.
+        options: see `EdgeOptions`, and unless `store` is a backend `StoreOptions`. What is not given is taken
+            from the environment (`StoreSettings`), then from what the application itself was told.
 
     Raises:
         ConfigurationError: the application has no endpoint of these, or is stateless; an unknown option.
@@ -229,10 +227,7 @@ def attach(
         raise ConfigurationError(
             f"attach: unknown option {unknown[0]!r}, expected one of {', '.join(sorted(_OPTIONS))}"
         )
-    settings = StoreSettings.from_environment()
-    if settings.ttl_seconds is not None:
-        options.setdefault("ttl_seconds", settings.ttl_seconds)
-    EdgeOptions(**options)  # a wrong value is refused here, not when the application starts
+    options = _checked(options, of_a_backend=not (store is None or isinstance(store, str)))
     ending = Ending(drain_seconds, drain_pause_seconds, handle_signals)
     if hasattr(app.state, "holdfast"):
         raise ConfigurationError("attach: this application is attached already")
@@ -260,6 +255,26 @@ def attach(
 
     app.router.lifespan_context = lifespan
     return attached
+
+
+def _checked(options: dict[str, Any], *, of_a_backend: bool) -> dict[str, Any]:
+    """The options, with what the environment says. What is wrong is refused here, not at the start.
+
+    Raises:
+        ConfigurationError: a value is wrong, or cannot be honoured.
+    """
+    settings = StoreSettings.from_environment()
+    of_store = {name: value for name, value in options.items() if name in _STORE_OPTIONS}
+    if of_store and of_a_backend:
+        raise ConfigurationError(
+            f"attach: {min(of_store)}: got it together with a backend as store, expected a URL: a backend "
+            "was told such things when it was made"
+        )
+    settings.overridden(**of_store)
+    if settings.ttl_seconds is not None:
+        options = {"ttl_seconds": settings.ttl_seconds} | options
+    EdgeOptions(**{name: value for name, value in options.items() if name not in of_store})
+    return options
 
 
 def streamable_http_app(
@@ -327,7 +342,7 @@ def _edge_options(manager: StreamableHTTPSessionManager, given: dict[str, Any]) 
         "max_sessions": manager.max_sessions,
         "guards": guards_of(manager),
     }
-    if manager.session_idle_timeout is not None:
+    if manager.session_idle_timeout not in (None, DEFAULT_SESSION_IDLE_TIMEOUT):  # somebody chose it
         inherited["ttl_seconds"] = manager.session_idle_timeout
     if manager.retry_interval is not None:
         inherited["retry_milliseconds"] = manager.retry_interval

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import anyio
 from mcp.server.streamable_http import GET_STREAM_KEY, EventCallback, EventMessage
@@ -31,7 +31,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
-from holdfast.backends import open_store
+from holdfast.backends import backend_of
 from holdfast.errors import (
     ConfigurationError,
     PositionLost,
@@ -53,6 +53,7 @@ from holdfast.sessions.types import (
     SessionId,
     StreamId,
 )
+from holdfast.settings import DEFAULT_TTL_SECONDS, StoreOptions, StoreSettings
 
 __all__ = ["EventStore"]
 
@@ -123,22 +124,31 @@ class EventStore(SdkEventStore):
     """
 
     def __init__(
-        self, store: str | Backend | None = None, *, ttl_seconds: float = 3600.0, timeout_seconds: float = 2.0
+        self,
+        store: str | Backend | None = None,
+        *,
+        ttl_seconds: float | None = None,
+        timeout_seconds: float = 2.0,
+        **options: Unpack[StoreOptions],
     ) -> None:
         """Keep events in `store`.
 
         Args:
             store: as in `holdfast.attach`.
-            ttl_seconds: the events of a session are kept for so long after its last one.
+            ttl_seconds: the events of a session are kept for so long after its last one. Default: the
+                environment's SESSION_TTL, else an hour.
             timeout_seconds: the longest wait for the store, for each event.
+            options: as in `holdfast.open_store`; only if `store` is a URL.
 
         Raises:
             ConfigurationError: one of them is not possible.
         """
+        if ttl_seconds is None:
+            ttl_seconds = StoreSettings.from_environment().ttl_seconds or DEFAULT_TTL_SECONDS
         for name, value in (("ttl_seconds", ttl_seconds), ("timeout_seconds", timeout_seconds)):
             if not 0 < value < float("inf"):
                 raise ConfigurationError(f"EventStore: {name}: got {value!r}, expected seconds above 0")
-        self._store = open_store(store) if store is None or isinstance(store, str) else store
+        self._store = backend_of(store, **options)
         self._ttl_seconds = ttl_seconds
         self._timeout_seconds = timeout_seconds
         self._backend: Backend | None = None

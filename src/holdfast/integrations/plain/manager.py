@@ -5,13 +5,13 @@ import secrets
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, Unpack, cast
 
 import anyio
 from typing_extensions import override
 
 from holdfast.asgi import sse
-from holdfast.backends import open_store
+from holdfast.backends import backend_of
 from holdfast.errors import ConfigurationError, PositionLost, SessionExists, SessionGone, StoreError
 from holdfast.integrations.plain.client_url import url_of_client
 from holdfast.integrations.plain.frames import payload_of
@@ -24,6 +24,7 @@ from holdfast.sessions.registry import check_session_id, session_exists
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.tail import Tail
 from holdfast.sessions.types import GENESIS, STANDALONE, Position, SessionFacts, SessionId, shorten
+from holdfast.settings import DEFAULT_TTL_SECONDS, StoreOptions, StoreSettings
 
 __all__ = ["InMemorySessionManager", "LogSessionManager", "RedisSessionManager"]
 
@@ -53,16 +54,25 @@ class LogSessionManager(SessionManager):
     """
 
     def __init__(
-        self, store: str | Backend, *, ttl_seconds: float = 1800.0, max_sessions: int | None = None
+        self,
+        store: str | Backend,
+        *,
+        ttl_seconds: float | None = None,
+        max_sessions: int | None = None,
+        **options: Unpack[StoreOptions],
     ) -> None:
         """Keep sessions in `store`.
 
         Args:
             store: a URL, or a backend.
-            ttl_seconds: how long a session lives without a connection.
+            ttl_seconds: how long a session lives without a connection. Default: the environment's
+                SESSION_TTL, else an hour.
             max_sessions: the most that may be open over the fleet; None: no limit.
+            options: as in `holdfast.open_store`; only if `store` is a URL.
         """
-        self.store = open_store(store) if isinstance(store, str) else store
+        self.store = backend_of(store, **options)
+        if ttl_seconds is None:
+            ttl_seconds = StoreSettings.from_environment().ttl_seconds or DEFAULT_TTL_SECONDS
         self._ttl_seconds = ttl_seconds
         self._max_sessions = max_sessions
         self._replica: Replica | None = None
@@ -265,24 +275,36 @@ async def _enqueue(controller: StreamController, chunk: bytes) -> None:
 class InMemorySessionManager(LogSessionManager):
     """Sessions in the memory of this process."""
 
-    def __init__(self, *, ttl_seconds: float = 1800.0, max_sessions: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        ttl_seconds: float | None = None,
+        max_sessions: int | None = None,
+        **options: Unpack[StoreOptions],
+    ) -> None:
         """See `LogSessionManager`."""
-        super().__init__("memory://", ttl_seconds=ttl_seconds, max_sessions=max_sessions)
+        super().__init__("memory://", ttl_seconds=ttl_seconds, max_sessions=max_sessions, **options)
 
 
 class RedisSessionManager(LogSessionManager):
     """Sessions in Redis or Valkey, for any number of processes."""
 
     def __init__(
-        self, url_or_client: Any, *, ttl_seconds: float = 1800.0, max_sessions: int | None = None
+        self,
+        url_or_client: Any,
+        *,
+        ttl_seconds: float | None = None,
+        max_sessions: int | None = None,
+        **options: Unpack[StoreOptions],
     ) -> None:
         """See `LogSessionManager`.
 
         Args:
             url_or_client: a URL such as `redis://user:password@host:6379/0`, or a client of redis-py or
                 valkey-py: it lends its settings. The connections are ours, and closed by us.
-            ttl_seconds: how long a session lives without a connection.
+            ttl_seconds: as in `LogSessionManager`.
             max_sessions: the most that may be open over the fleet; None: no limit.
+            options: as in `holdfast.open_store`.
 
         Raises:
             ConfigurationError: neither a URL of Redis nor a client.
@@ -290,4 +312,4 @@ class RedisSessionManager(LogSessionManager):
         url = url_or_client if isinstance(url_or_client, str) else url_of_client(url_or_client)
         if not url.startswith(("redis", "valkey", "unix")):
             raise ConfigurationError("RedisSessionManager: expected a URL of Redis or Valkey, or a client")
-        super().__init__(url, ttl_seconds=ttl_seconds, max_sessions=max_sessions)
+        super().__init__(url, ttl_seconds=ttl_seconds, max_sessions=max_sessions, **options)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from holdfast.asgi.jsonrpc import encode_notification
-from holdfast.backends import open_store
+from holdfast.backends import backend_of
 from holdfast.errors import SessionGone
 from holdfast.observe import Observer, contained
 from holdfast.sessions.broadcasts import Broadcasts
@@ -13,6 +13,7 @@ from holdfast.sessions.hub import Hub
 from holdfast.sessions.protocols import Backend
 from holdfast.sessions.registry import check_session_id
 from holdfast.sessions.relay import Relay
+from holdfast.settings import StoreOptions
 
 __all__ = ["Publisher"]
 
@@ -29,9 +30,18 @@ class Publisher:
     returns; a client that is away gets it when it comes back.
     """
 
-    def __init__(self, store: str | Backend | None = None, *, observer: Observer | None = None) -> None:
-        """Publish through `store`: a URL or a backend. Default: as for `holdfast.attach`."""
-        self._backend = open_store(store) if store is None or isinstance(store, str) else store
+    def __init__(
+        self,
+        store: str | Backend | None = None,
+        *,
+        observer: Observer | None = None,
+        **options: Unpack[StoreOptions],
+    ) -> None:
+        """Publish through `store`: a URL (with options of `holdfast.open_store`), or a backend.
+
+        Default: as for `holdfast.attach`.
+        """
+        self._backend = backend_of(store, **options)
         hub = Hub(contained(observer))
         self._relay = Relay(self._backend, hub, contained(observer))
         self._broadcasts = Broadcasts(self._backend.broadcasts, hub, self._backend.replica)

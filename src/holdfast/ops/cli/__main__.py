@@ -4,7 +4,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
+from holdfast.ops.cli.dotenv import load_dotenv
+from holdfast.ops.cli.errors import CliError
 from holdfast.ops.cli.options import add_serve_arguments, serve_options
 from holdfast.ops.cli.serve import serve
 from holdfast.ops.cli.sessions import add_sessions_command
@@ -17,6 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     given = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run
+    try:
+        load_dotenv(Path.cwd())
+    except CliError as error:
+        print(f"holdfast: {error}", file=sys.stderr)
+        return error.status
     return run(given)
 
 

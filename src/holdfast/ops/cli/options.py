@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from holdfast.ops.cli.settings import add_store_options, setting, store_options
+
 __all__ = ["LOCAL_HOSTS", "LOG_LEVELS", "ServeOptions", "add_serve_arguments", "serve_options"]
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
@@ -22,6 +24,7 @@ class ServeOptions:
 
     Attributes:
         edge: those of `holdfast.attach` that were given.
+        store_options: those of `holdfast.open_store` that were given.
     """
 
     target: str
@@ -38,6 +41,7 @@ class ServeOptions:
     drain_pause_seconds: int | None = None
     gc_tuning: bool = True
     edge: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    store_options: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     @property
     def is_local(self) -> bool:
@@ -62,6 +66,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_address(parser)
     _add_sessions(parser)
+    add_store_options(parser)
     _add_process(parser)
 
 
@@ -72,7 +77,7 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
     known: dict[str, Any] = {n: given[n] for n in ServeOptions.__dataclass_fields__ if n in given}
     known["allowed_hosts"] = tuple(known["allowed_hosts"])
     known["allowed_origins"] = tuple(known["allowed_origins"])
-    return ServeOptions(**known, edge=edge)
+    return ServeOptions(**known, edge=edge, store_options=store_options(arguments))
 
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
@@ -125,10 +130,11 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--session-ttl",
         dest="ttl_seconds",
-        type=_positive,
+        type=setting("ttl_seconds"),
         default=argparse.SUPPRESS,
         metavar="SECONDS",
-        help="a session ends after this long without any activity of its client",
+        help="a session ends after this long without any activity of its client (default: the environment's "
+        "SESSION_TTL, then what the server was told, then 3600)",
     )
     group.add_argument(
         "--max-sessions",

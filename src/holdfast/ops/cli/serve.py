@@ -28,7 +28,7 @@ def serve(options: ServeOptions) -> int:
 
 
 def _serve(options: ServeOptions) -> int:
-    store = choose_store(options.store, name=file_name_of(options.target))
+    store = choose_store(options.store, name=file_name_of(options.target), options=options.store_options)
     _check_workers(options, store)
     process = _load_process()
     store.open()  # a wrong URL is said before the server is loaded

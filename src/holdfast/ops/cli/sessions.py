@@ -10,6 +10,7 @@ import anyio
 
 from holdfast.errors import ConfigurationError, SessionGone, StoreError
 from holdfast.ops.cli.errors import FAILED, MISUSED, CliError
+from holdfast.ops.cli.settings import add_store_options, store_options
 from holdfast.ops.cli.store import choose_store
 from holdfast.sessions.image import SessionImage
 from holdfast.sessions.protocols import Backend
@@ -60,6 +61,7 @@ def _action(
         help="where the sessions are; `holdfast serve` names it when it starts. Default: HOLDFAST_STORE, "
         "then REDIS_URL",
     )
+    add_store_options(parser)
     parser.set_defaults(run_action=run)
     return parser
 
@@ -77,7 +79,7 @@ def sessions(arguments: argparse.Namespace) -> int:
 
 
 async def _run(arguments: argparse.Namespace) -> None:
-    store = choose_store(arguments.store)
+    store = choose_store(arguments.store, options=store_options(arguments))
     if store.setting is None or store.is_memory:
         raise CliError(
             "which store? Give --store URL, or set HOLDFAST_STORE; `holdfast serve` names its store when it "

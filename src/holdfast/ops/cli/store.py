@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from holdfast.backends import open_store, sqlite_file
@@ -81,15 +81,25 @@ class StoreChoice:
 
 
 def choose_store(
-    given: str | None, environment: Mapping[str, str] = os.environ, *, name: str = "holdfast"
+    given: str | None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    name: str = "holdfast",
+    options: Mapping[str, Any] | None = None,
 ) -> StoreChoice:
     """The store of the option, else of the environment, else a file called `name`.
+
+    Args:
+        given: the option.
+        environment: where to look for what was not given.
+        name: what the default file is called.
+        options: what else was said about the store on the command line.
 
     Raises:
         CliError: a variable of the environment is wrong.
     """
     try:
-        settings = StoreSettings.from_environment(environment)
+        settings = StoreSettings.from_environment(environment).overridden(**(options or {}))
     except ConfigurationError as error:
         raise CliError(str(error), status=MISUSED) from error
     if given is not None:

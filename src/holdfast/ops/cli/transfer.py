@@ -13,6 +13,7 @@ import anyio
 
 from holdfast.errors import ConfigurationError, StoreError
 from holdfast.ops.cli.errors import FAILED, CliError, first_cause
+from holdfast.ops.cli.settings import add_store_options, store_options
 from holdfast.ops.cli.store import StoreChoice, choose_store
 from holdfast.ops.transfer.archive import open_archive
 from holdfast.ops.transfer.exporting import export_sessions
@@ -52,6 +53,7 @@ def add_transfer_commands(commands: Any) -> None:
         parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=description)
         parser.add_argument("file", metavar="FILE", type=Path, help="the file")
         parser.add_argument("--store", metavar="URL", help=_STORE)
+        add_store_options(parser)
         parser.set_defaults(run=_command(name, run))
 
 
@@ -59,7 +61,7 @@ def _command(name: str, run: Callable[[Path, StoreChoice], Any]) -> Callable[[ar
     def command(given: argparse.Namespace) -> int:
         logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
         try:
-            correct: bool = anyio.run(run, given.file, _chosen(given.store))
+            correct: bool = anyio.run(run, given.file, _chosen(given))
         except KeyboardInterrupt:
             print(f"holdfast {name}: interrupted. Run it again, it goes on", file=sys.stderr)
             return _INTERRUPTED
@@ -71,8 +73,8 @@ def _command(name: str, run: Callable[[Path, StoreChoice], Any]) -> Callable[[ar
     return command
 
 
-def _chosen(given: str | None) -> StoreChoice:
-    store = choose_store(given)
+def _chosen(given: argparse.Namespace) -> StoreChoice:
+    store = choose_store(given.store, options=store_options(given))
     if store.setting is None:
         raise CliError("--store: which one? Name its URL; `holdfast serve` prints that of its file")
     if store.is_memory:
