@@ -60,6 +60,7 @@ class RedisEventLog(EventLog):
         self._lease_ms = round(options.lease_seconds * 1000)
         self._seed = secrets.token_hex(6)
         self._count = itertools.count()
+        self._announcing = f"{keys.channel_head} {keys.channel_tail} {options.inline_bytes}"
 
     @override
     async def open_stream(self, session: SessionId, stream: StreamId, request_id: RequestId) -> Position:
@@ -88,20 +89,16 @@ class RedisEventLog(EventLog):
     ) -> Event:
         args = (
             self._epoch(),
-            self._replica,
             encode(stream),
             payload,
             quote_word(key.writer) if key else "",
             key.counter if key else "",
-            "1" if final else "",
-            encode(expects) if expects is not None else "",
+            _flag(expects, final=final),
             self._options.max_events,
             self._options.max_bytes,
-            f"1 e {session}",
+            self._replica,
+            f"1 e {session} {self._announcing}",
             activity("stream.closed", stream=stream) if final else "",
-            self._keys.channel_head,
-            self._keys.channel_tail,
-            self._options.inline_bytes,
         )
         status, *rest = await self._client.run(
             scripts.APPEND, self._keys.session(session), args, safe=key is not None
@@ -112,7 +109,7 @@ class RedisEventLog(EventLog):
             stored = payload if rest[3] is None else rest[3]
             return Event(stream, Position(rest[0].decode(), rest[1]), rest[2], stored, final)
         if status == b"stale":
-            raise ValueError(f"append key: this writer is past its number {args[5]}: counters must grow")
+            raise ValueError(f"append key: this writer is past its number {args[4]}: counters must grow")
         raise _error(status, session)
 
     @override
@@ -215,6 +212,12 @@ def _unless_failed(top: Position | BaseException | None) -> Position | None:
     if isinstance(top, BaseException):
         raise top
     return top
+
+
+def _flag(expects: str | None, *, final: bool) -> str | bytes:
+    if final:
+        return "f"
+    return b"x" + encode(expects) if expects is not None else "0"
 
 
 def _events(stream: StreamId, epoch: str, flat: list[Any]) -> tuple[Event, ...]:

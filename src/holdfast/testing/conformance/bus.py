@@ -37,9 +37,9 @@ class BusSuite:
     async def test_messages_of_one_publisher_keep_their_order(self, store: StoreUnderTest) -> None:
         async with store.replicas(2) as (a, b):
             heard = Heard()
-            async with b.bus.subscribe("topic", heard):
+            async with b.bus.subscribe("in order", heard):
                 for number in range(20):
-                    await a.bus.publish("topic", b"%d" % number)
+                    await a.bus.publish("in order", b"%d" % number)
                 await heard.told(b"19")
             numbers = [int(call[0]) for call in heard.calls]
             assert sorted(set(numbers)) == list(range(20))

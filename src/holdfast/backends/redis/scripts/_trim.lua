@@ -14,54 +14,54 @@
 -- Once the log is full a few more go than must (a 64th), so that most appends need not look.
 -- The entry at the top is never dropped: else a live reader would be told of a gap at each event.
 
-local function offset_of(entry)
-  return tonumber(string.match(entry[1], '^%d+'))
-end
-
--- The first entry that was examined and is still there, of the standalone plain ones or of the others.
-local function first_left(from, cut, reserved)
-  local size = 1
-  while from < cut do
-    local batch = redis.call('XRANGE', LOG, '(' .. from .. '-0', cut .. '-0', 'COUNT', size)
-    for _, e in ipairs(batch) do
-      from = offset_of(e)
-      local fields = e[2]
-      if (fields[2] == '-' and fields[6] == '0') == reserved then return e, from end
-    end
-    if #batch == 0 then return nil, cut end
-    size = math.min(size * 2, 32)
-  end
-  return nil, cut
-end
-
--- Each stream of which something was dropped learns how far; a closed one of which nothing is left is forgotten.
--- `record`, of the stream `own`, is still to be written.
-local function note_trimmed(highest, own, record)
-  local names, fields = {}, {}
-  for stream, offset in pairs(highest) do
-    if stream == own then
-      record.trimmed = math.max(record.trimmed, offset)
-    else
-      names[#names + 1], fields[#fields + 1] = stream, 's:' .. stream
-    end
-  end
-  if #names == 0 then return end
-  for i, text in ipairs(redis.call('HMGET', META, unpack(fields))) do
-    if text then
-      local r = decode(text)
-      r.trimmed = math.max(r.trimmed, highest[names[i]])
-      if r.state == 'c' and r.trimmed >= r.last then
-        redis.call('HDEL', META, fields[i])
-      else
-        redis.call('HSET', META, fields[i], encode(r))
-      end
-    end
-  end
-end
-
 -- Make room. Returns t, entries, bytes, y, and whether entries that should have been there were missing (all but
 -- the top are dropped then).
 local function trim(t, top, count, bytes, plain, most_events, most_bytes, own, record)
+  local function offset_of(entry)
+    return tonumber(string.match(entry[1], '^%d+'))
+  end
+
+  -- The first entry that was examined and is still there, of the standalone plain ones or of the others.
+  local function first_left(from, cut, reserved)
+    local size = 1
+    while from < cut do
+      local batch = redis.call('XRANGE', LOG, '(' .. from .. '-0', cut .. '-0', 'COUNT', size)
+      for _, e in ipairs(batch) do
+        from = offset_of(e)
+        local fields = e[2]
+        if (fields[2] == '-' and fields[6] == '0') == reserved then return e, from end
+      end
+      if #batch == 0 then return nil, cut end
+      size = math.min(size * 2, 32)
+    end
+    return nil, cut
+  end
+
+  -- Each stream of which something was dropped learns how far; a closed one of which nothing is left is forgotten.
+  -- `record`, of the stream `own`, is still to be written.
+  local function note_trimmed(highest, own, record)
+    local names, fields = {}, {}
+    for stream, offset in pairs(highest) do
+      if stream == own then
+        record.trimmed = math.max(record.trimmed, offset)
+      else
+        names[#names + 1], fields[#fields + 1] = stream, 's:' .. stream
+      end
+    end
+    if #names == 0 then return end
+    for i, text in ipairs(redis.call('HMGET', META, unpack(fields))) do
+      if text then
+        local r = decode(text)
+        r.trimmed = math.max(r.trimmed, highest[names[i]])
+        if r.state == 'c' and r.trimmed >= r.last then
+          redis.call('HDEL', META, fields[i])
+        else
+          redis.call('HSET', META, fields[i], encode(r))
+        end
+      end
+    end
+  end
+
   local n = {}
   for number in string.gmatch(t, '%d+') do n[#n + 1] = tonumber(number) end
   local cut, precious, precious_bytes, reserved, precious_from, reserved_from = unpack(n)
