@@ -50,6 +50,15 @@ class Observer:
     def store_failed(self, operation: str, error: Exception) -> None:
         """The store failed one operation. The session and the process go on."""
 
+    def store_mode(self, mode: str) -> None:
+        """From now on the store is away (`outage`), or is there again (`normal`)."""
+
+    def spooled(self, session: str, stream: str, size_bytes: int) -> None:
+        """The store was away, so an event waits here. Connected clients were given it without an id."""
+
+    def flushed(self, session: str, stream: str) -> None:
+        """An event that waited is stored."""
+
     def loop_lagged(self, seconds: float) -> None:
         """By how much the event loop was late just now. Called about once a second, with 0 and up."""
 

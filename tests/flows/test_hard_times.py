@@ -158,18 +158,25 @@ async def test_the_clients_progress_on_a_question_reaches_the_handler(wired: Wir
         assert said(await stream.result()) == "0:accept"
 
 
-async def test_an_emission_that_fails_leaves_the_stream_in_order(wired: Wired, stage: Stage) -> None:
+async def test_an_emission_that_finds_the_store_away_is_stored_in_its_turn(
+    wired: Wired, stage: Stage
+) -> None:
     async with wired() as wire, wire.calling("report_and_wait", on=0) as stream:
         await stream.method("notifications/progress")
-        store = wire.fleet.replicas[0].store
+        heard, store = stream.last_id, wire.fleet.replicas[0].store
         store.fail("log.append", error=StoreUnavailable)
         store.calls.clear()
         stage.mark("go")
         await until(lambda: "log.append" in store.calls)
         store.heal()
+        assert (await stream.method("notifications/progress"))["params"]["progress"] == 2
         stage.mark("end")
-        answer = await stream.result()
-        assert "result" in answer or "error" in answer
+        assert (await stream.method("notifications/progress"))["params"]["progress"] == 3
+        assert said(await stream.result()) == "0:done"
+        async with wire.open(on=1, after=heard) as again:
+            messages = [event.message for event in await again.rest() if event.data]
+        assert [m["params"]["progress"] for m in messages if "method" in m] == [2, 3]
+        assert said(messages[-1]) == "0:done"
 
 
 async def test_a_notification_whose_reply_was_lost_is_delivered_all_the_same(wired: Wired) -> None:
@@ -193,9 +200,14 @@ async def test_an_answer_whose_reply_was_lost_is_given_once(wired: Wired, stage:
         stage.mark("go")
         await stream.method("notifications/progress")
         async with wire.open(on=1, after=stream.last_id) as resumed:
-            wire.fleet.replicas[0].store.fail("log.append", carried_out=True)
+            store = wire.fleet.replicas[0].store
+            store.calls.clear()
+            store.fail("log.append", carried_out=True)
             stage.mark("end")
+            await until(lambda: "log.append" in store.calls)
+            store.heal()
             messages = [event.message for event in await resumed.rest() if event.data]
+        assert [m["params"]["progress"] for m in messages if "method" in m] == [3]
         assert [message for message in messages if "method" not in message] == messages[-1:]
 
 

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import httpx2
@@ -22,7 +22,6 @@ from holdfast.errors import StoreUnavailable, StreamError
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.types import Position, SessionId
 from holdfast.testing.asgi_bridge import Message, lifespan
-from holdfast.testing.faults import FaultyBackend
 from holdfast.testing.replicas import FleetReplica, replicas
 from tests.flows.apps import Framework, Stage, app_factory
 from tests.flows.conftest import Setup, Start, Wired
@@ -217,7 +216,7 @@ async def test_a_read_that_lets_a_foreign_cancellation_through_costs_one_connect
         tasks.start_soon(read)
         await until(lambda: client.received)
         with monkeypatch.context() as patch:
-            patch.setattr(cast("FaultyBackend", replica.backend).inner.log, "read", unlucky)
+            patch.setattr(replica.backend.log, "read", unlucky)
             replica.hub.wake()
             await until(lambda: client.ended)
         async with wire.open(on=0) as stream:  # others are written to as before

@@ -9,13 +9,14 @@ import anyio
 
 from holdfast.asgi import sse
 from holdfast.asgi.guards import Receive, Send
-from holdfast.asgi.jsonrpc import INTERNAL_ERROR, encode_error, encode_notification
+from holdfast.asgi.jsonrpc import INTERNAL_ERROR, encode_error
 from holdfast.errors import PositionLost, SessionGone, StoreError, StreamError, StreamUnknown
 from holdfast.sessions.cancellation import is_foreign_cancellation
 from holdfast.sessions.hub import Reader
+from holdfast.sessions.notices import events_lost
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.tail import Tail
-from holdfast.sessions.types import STANDALONE, Event
+from holdfast.sessions.types import STANDALONE, UNSTORED, Event
 
 __all__ = [
     "STORE_RETRY_SECONDS",
@@ -32,12 +33,6 @@ STORE_RETRY_SECONDS: Final = (0.2, 1.0)
 _LAST_WORDS_SECONDS: Final = 10.0
 _EARLIEST: Final = 0.75
 """Keepalives are sent after this share of the longest silence or more: not for all clients in one moment."""
-
-_RESYNC: Final = (
-    "notifications/tools/list_changed",
-    "notifications/prompts/list_changed",
-    "notifications/resources/list_changed",
-)
 
 
 class Flow:
@@ -211,12 +206,7 @@ class Flow:
 def tell_gap(replica: Replica, reader: Reader, lost: PositionLost) -> list[bytes]:
     """What tells the client of a gap."""
     replica.observer.gap_told(reader.session, reader.stream, lost.reason)
-    data = {"event": "events-lost", "reason": lost.reason}
-    params = {"level": "warning", "logger": "holdfast", "data": data}
-    told = [encode_notification("notifications/message", params)]
-    if reader.stream == STANDALONE:
-        told += map(encode_notification, _RESYNC)
-    return [*told, *lost.unanswered]
+    return [*events_lost(lost.reason, standalone=reader.stream == STANDALONE), *lost.unanswered]
 
 
 def answer_lost(tail: Tail) -> bytes:
@@ -228,7 +218,13 @@ def answer_lost(tail: Tail) -> bytes:
 
 def frames(tail: Tail, events: Sequence[Event]) -> Iterable[bytes]:
     """Events of a stream as they go over the wire."""
-    return (sse.frame(event.payload, tail.id_of(event)) for event in events)
+    for event in events:
+        if event.position == UNSTORED:
+            yield sse.frame(event.payload)
+        elif event.payload:
+            yield sse.frame(event.payload, tail.id_of(event))
+        elif tail.ids_alone:
+            yield sse.place(tail.id_of(event))
 
 
 async def write(send: Send, chunk: bytes) -> None:

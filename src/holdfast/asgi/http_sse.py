@@ -227,7 +227,7 @@ class HttpSse:
 
     async def _tell(self, session: SessionId, *messages: bytes) -> None:
         for message in messages:
-            await self._replica.relay.send_standalone(session, message)
+            await self._replica.relay.send_standalone(session, message, though_unstored=False)
 
 
 def _too_early(message: Request) -> bytes:

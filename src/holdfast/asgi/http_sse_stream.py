@@ -20,7 +20,7 @@ from holdfast.errors import PositionLost, SessionGone, StoreError, StreamUnknown
 from holdfast.sessions.event_id import decode_event_id, encode_event_id
 from holdfast.sessions.hub import Reader
 from holdfast.sessions.tail import Tail
-from holdfast.sessions.types import STANDALONE, Event, Position, SessionFacts, SessionId, StreamId
+from holdfast.sessions.types import STANDALONE, UNSTORED, Event, Position, SessionFacts, SessionId, StreamId
 
 __all__ = ["Carrying", "encode_opening"]
 
@@ -177,6 +177,9 @@ class _Connection:
         async with self._writing:
             chunks: list[bytes] = []
             for event in events:
+                if event.position == UNSTORED:
+                    chunks.append(sse.frame(event.payload))
+                    continue
                 self._cursor.places[stream] = tail.id_of(event)
                 opened = _decode_opening(event.payload)
                 if opened is not None:
@@ -184,7 +187,8 @@ class _Connection:
                     continue
                 if event.final:
                     del self._cursor.places[stream]
-                chunks.append(sse.frame(event.payload, self._cursor.encode()))
+                if event.payload:
+                    chunks.append(sse.frame(event.payload, self._cursor.encode()))
             await self._write_now(chunks)
         return any(event.final for event in events)
 

@@ -36,6 +36,11 @@ def prime(event_id: str, retry_milliseconds: int) -> bytes:
     return f"id: {event_id}\nretry: {retry_milliseconds}\ndata: \n\n".encode()
 
 
+def place(event_id: str) -> bytes:
+    """The id of what the client had before it was stored. Only understood from 2025-11-25 on."""
+    return f"id: {event_id}\ndata: \n\n".encode()
+
+
 def retry(milliseconds: int) -> bytes:
     """How long the client should wait before it comes back."""
     return f"retry: {milliseconds}\n\n".encode()

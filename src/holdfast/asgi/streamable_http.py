@@ -36,6 +36,7 @@ from holdfast.asgi.responses import send_json, send_status
 from holdfast.asgi.sse import frame
 from holdfast.asgi.streaming import Streaming
 from holdfast.errors import SessionGone
+from holdfast.sessions.registry import HOLD_LISTENER_SECONDS, HOLD_SECONDS
 from holdfast.sessions.relay import LoggedStream, Outlet, UnloggedStream
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.types import Session, SessionFacts, SessionId
@@ -99,11 +100,13 @@ class StreamableHttp:
                 allowed = b"POST, DELETE" if self._options.disable_sse else b"GET, POST, DELETE"
                 raise Refusal(405, f"Method {method} not allowed", headers=((b"allow", allowed),))
 
-    async def _find(self, http: Http) -> Session:
+    async def _find(self, http: Http, hold_seconds: float = HOLD_SECONDS) -> Session:
         session = http.headers.get(b"mcp-session-id")
         if session is None:
             raise Refusal(400, "Bad Request: Missing session ID")
-        found = await self._replica.registry.find(session.decode("latin-1"), self._principal(http.scope))
+        found = await self._replica.registry.find(
+            session.decode("latin-1"), self._principal(http.scope), hold_seconds=hold_seconds
+        )
         if found.facts.protocol_version not in HANDSHAKE_VERSIONS:
             raise SessionGone("another transport's")
         return found
@@ -201,7 +204,7 @@ class StreamableHttp:
     async def _get(self, http: Http) -> None:
         if not accepts(http.headers)[1]:
             raise Refusal(406, "Not Acceptable: Client must accept text/event-stream")
-        session = await self._find(http)
+        session = await self._find(http, HOLD_LISTENER_SECONDS)
         await self._streaming.serve_get(session.facts, http)
 
 

@@ -22,6 +22,7 @@ from holdfast.sessions.tail import Tail
 from holdfast.sessions.types import (
     GENESIS,
     STANDALONE,
+    UNSTORED,
     Claim,
     Event,
     Position,
@@ -54,8 +55,9 @@ class Streaming:
         reader, start = outlet.opened()
         tail = self._replica.tail(reader, start)
         tail.start_live()
+        tail.ids_alone = primes(facts.protocol_version)
         await start_stream(http.send, facts.id)
-        if primes(facts.protocol_version):
+        if tail.ids_alone and start != UNSTORED:
             await write(http.send, self._prime(tail, start))
             reader.primed = True
         await self._flow(reader, tail, http).run(http.receive)
@@ -107,6 +109,7 @@ class Streaming:
         """Write the head of the response and what is there already."""
         # A position is looked at before the stream is claimed with it: a bad one must displace nobody.
         tail = self._replica.tail(reader, after or Position("", 0))
+        tail.ids_alone = primes(facts.protocol_version)
         events, gap = await self._first(tail, reader) if after is not None else ((), [])
         if reader.stream == STANDALONE:
             claim = await self._claim(facts.id, reader.token, after)
@@ -120,7 +123,7 @@ class Streaming:
                 heard = facts.broadcast if claim.first else await self._replica.broadcasts.top()
             tail.listening = self._replica.listen(heard)
         await start_stream(http.send, facts.id)
-        if after is not None and primes(facts.protocol_version):
+        if after is not None and tail.ids_alone:
             await write(http.send, self._prime(tail, after))
         await write_all(http.send, [*map(sse.frame, gap), *frames(tail, events)])
         return self._flow(reader, tail, http, final_sent=any(event.final for event in events))

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 import anyio
 
 from holdfast.observe import NOBODY, Observer
+from holdfast.sessions.spool import Spooled
 from holdfast.sessions.types import STANDALONE, Event, Position, ReplicaId, SessionId, StreamId
 
 __all__ = ["Hub", "Reader"]
@@ -35,6 +36,9 @@ class Reader:
         writer: the other replica whose running handler writes this stream, once that is known.
         hinted: the log may hold more than was read of it.
         cursor: how far the log has been read.
+        latest: the last event that was handed, taken or not.
+        unstored: what waits for the store and goes to this client all the same; None: nothing does.
+        based: the stream was recorded only now, and begins here.
         on_change: called whenever any of this changed from outside.
     """
 
@@ -50,6 +54,9 @@ class Reader:
     writer: ReplicaId | None = None
     hinted: bool = False
     cursor: Position | None = None
+    latest: Position | None = None
+    unstored: "Unstored | None" = None
+    based: Position | None = None
     on_change: Callable[[], None] | None = None
     _changed: bool = False
     _signal: anyio.Event | None = None
@@ -72,8 +79,28 @@ class Reader:
 
     def hand(self, event: Event) -> None:
         """Take an event without a read."""
+        self.latest = event.position
         _keep(self.handed, event)
         self._change()
+
+    def show(self, item: Spooled) -> None:
+        """Take an event that is not stored yet."""
+        if self.unstored is None:
+            self.unstored = Unstored()
+        self.unstored.waiting.append(item)
+        self._change()
+
+    def stored(self, item: Spooled, event: Event) -> None:
+        """An event that may have been shown is stored."""
+        if self.unstored is not None:
+            self.unstored.settle(item, event.position)
+        self.hand(event)
+
+    def unstorable(self, item: Spooled) -> None:
+        """An event that may have been shown will never be stored."""
+        if self.unstored is not None:
+            self.unstored.settle(item, None)
+            self._change()
 
     def hand_unlogged(self, payload: bytes) -> None:
         """Take a message that could not be stored."""
@@ -99,6 +126,44 @@ class Reader:
             self._signal.set()
         if self.on_change is not None:
             self.on_change()
+
+
+class Unstored:
+    """What one client is given before it is stored (DESIGN 8, Outage).
+
+    Attributes:
+        waiting: not yet given.
+        given: not yet stored; until their places are known, reading the log would give them twice.
+        places: of those that were given and are stored now: when the log comes to these, only the id is new.
+    """
+
+    __slots__ = ("given", "places", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[Spooled] = []
+        self.given: set[Spooled] = set()
+        self.places: set[Position] = set()
+
+    def settle(self, item: Spooled, place: Position | None) -> None:
+        """An event is stored there, or will never be."""
+        if item in self.given:
+            self.given.discard(item)
+            if place is not None:
+                self.places.add(place)
+        elif item in self.waiting and place is not None:
+            self.waiting.remove(item)  # it is handed over as any other
+
+    def give(self) -> Spooled:
+        """The next one, to be sent to the client."""
+        item = self.waiting.pop(0)
+        if not item.settled:
+            self.given.add(item)
+        return item
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to be remembered."""
+        return not (self.waiting or self.given or self.places)
 
 
 def _keep(newest: list[T], item: T) -> None:
@@ -164,6 +229,31 @@ class Hub:
         for reader in readers:
             reader.hand_unlogged(payload)
         return bool(readers)
+
+    def show(self, session: SessionId, stream: StreamId, item: Spooled) -> None:
+        """Give an event that waits for the store to whoever reads its stream here."""
+        for reader in self._readers.get(session, ()):
+            if reader.stream == stream and not reader.closed:
+                item.shown = True
+                reader.show(item)
+
+    def stored(self, session: SessionId, event: Event, item: Spooled) -> None:
+        """What waited is stored; give it to those who have not had it."""
+        for reader in self._readers.get(session, ()):
+            if reader.stream == event.stream:
+                reader.stored(item, event)
+
+    def unstorable(self, session: SessionId, stream: StreamId, item: Spooled) -> None:
+        """What waited will never be stored."""
+        for reader in self._readers.get(session, ()):
+            if reader.stream == stream:
+                reader.unstorable(item)
+
+    def based(self, session: SessionId, stream: StreamId, start: Position) -> None:
+        """A stream that could not be recorded when it began is recorded now."""
+        for reader in self._readers.get(session, ()):
+            if reader.stream == stream:
+                reader.based = start
 
     def wake(self, session: SessionId | None = None) -> None:
         """Make the readers of a session, or all of them, look at the log again."""

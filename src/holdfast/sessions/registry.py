@@ -7,15 +7,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from holdfast.errors import PositionLost, SessionGone
+from holdfast.errors import PositionLost, SessionGone, StoreUnavailable
 from holdfast.observe import NOBODY, Observer
+from holdfast.sessions.breaker import Breaker
 from holdfast.sessions.protocols import Backend, EventLog
 from holdfast.sessions.types import STANDALONE, Position, Session, SessionFacts, SessionId, Settings
 
-__all__ = ["Registry", "check_session_id", "mint_session_id", "session_exists"]
+__all__ = [
+    "HOLD_LISTENER_SECONDS",
+    "HOLD_SECONDS",
+    "Registry",
+    "check_session_id",
+    "mint_session_id",
+    "session_exists",
+]
 
 _SESSION_ID: Final = re.compile(r"[\x21-\x7a\x7c\x7e]{1,128}", re.ASCII)
 """Visible ASCII but for braces, which would break the slot that a session's keys share."""
+
+HOLD_SECONDS: Final = 2.0
+"""How long a request waits for a store that is away before it is refused."""
+
+HOLD_LISTENER_SECONDS: Final = 10.0
+"""How long who only wants to listen waits: nothing is held up by that."""
 
 _CACHED_SESSIONS: Final = 20_000
 
@@ -54,11 +68,17 @@ class Registry:
     """
 
     def __init__(
-        self, backend: Backend, observer: Observer = NOBODY, *, max_sessions: int | None = None
+        self,
+        backend: Backend,
+        observer: Observer = NOBODY,
+        *,
+        breaker: Breaker | None = None,
+        max_sessions: int | None = None,
     ) -> None:
         self._store = backend.sessions
         self._broadcasts = backend.broadcasts
         self._observer = observer
+        self._breaker = breaker or Breaker()
         self._max_sessions = max_sessions
         self._facts: OrderedDict[SessionId, SessionFacts] = OrderedDict()
         self._used: dict[SessionId, SessionFacts] = {}
@@ -68,24 +88,36 @@ class Registry:
 
         Raises:
             TooManySessions: `max_sessions` over the fleet is reached.
+            StoreUnavailable: the store is away, and did not come back within `HOLD_SECONDS`.
         """
+        await self._breaker.hold(HOLD_SECONDS)
         facts = replace(facts, broadcast=await self._broadcasts.top())
         await self._store.open(facts, limit=self._max_sessions)
         self._remember(facts)
         self._observer.session_opened(facts.id)
         return facts
 
-    async def find(self, session: str, owner: str | None) -> Session:
+    async def find(self, session: str, owner: str | None, *, hold_seconds: float = HOLD_SECONDS) -> Session:
         """The live session that `owner` opened, its expiry slid: one round trip.
+
+        While the store is away this waits up to `hold_seconds` for its return: clients give up after two
+        quick failures.
 
         Raises:
             SessionGone: unknown, expired, deleted or somebody else's.
+            StoreUnavailable: the store cannot say.
         """
         session = SessionId(session)
         facts = self._facts.get(session)
         if facts is None and _SESSION_ID.fullmatch(session) is None:
             raise SessionGone("no such session")
-        found = await self._store.find(session, owner=owner, with_facts=facts is None)
+        try:
+            found = await self._store.find(session, owner=owner, with_facts=facts is None)
+        except StoreUnavailable:
+            if not self._breaker.open:
+                raise
+            await self._breaker.hold(hold_seconds)
+            found = await self._store.find(session, owner=owner, with_facts=facts is None)
         if found is None:  # what is cached stays: it may be a stranger who asks for a living session
             raise SessionGone("no such session")
         facts = facts or found.facts

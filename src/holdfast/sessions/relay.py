@@ -16,6 +16,7 @@ from holdfast.errors import SessionGone, StreamClosed, StreamError
 from holdfast.observe import NOBODY, Observer
 from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.protocols import Backend
+from holdfast.sessions.spooler import Spooler
 from holdfast.sessions.types import STANDALONE, AppendKey, Event, Position, RequestId, SessionId, StreamId
 
 __all__ = ["LoggedStream", "Outlet", "Relay", "Resumable", "UnloggedStream", "mint_stream_id"]
@@ -38,6 +39,21 @@ def _refuse_late_question(expects: str | None) -> None:
 def mint_stream_id() -> StreamId:
     """A new id for the stream of one POSTed request."""
     return StreamId(secrets.token_urlsafe(6))
+
+
+class _Append(Protocol):
+    """`EventLog.append`; None: the event waits in the spool."""
+
+    async def __call__(
+        self,
+        session: SessionId,
+        stream: StreamId,
+        payload: bytes,
+        *,
+        key: AppendKey,
+        final: bool = False,
+        expects: str | None = None,
+    ) -> Event | None: ...
 
 
 class Outlet(Protocol):
@@ -134,7 +150,7 @@ class LoggedStream:
             if self._finished:
                 _refuse_late_question(expects)
                 return
-            await self._open()
+            await self._open(though_unstored=True)
             await self._append(payload, expects=expects)
 
     async def finish(self, response: bytes) -> None:
@@ -172,9 +188,11 @@ class LoggedStream:
         self._finished = True
         self.answer = response
 
-    async def _open(self) -> None:
+    async def _open(self, *, though_unstored: bool = False) -> None:
         if self.start is None and not self._finished:
-            start = await self._relay.log.open_stream(self.session, self.stream, self.request_id)
+            start = await self._relay.open_stream(
+                self.session, self.stream, self.request_id, though_unstored=though_unstored
+            )
             # The reader must be there before the first append, so that it is handed every event.
             if not self._left:
                 self.reader = self._relay.hub.open(self.session, self.stream, self.stream, writes=True)
@@ -290,9 +308,13 @@ class UnloggedStream:
 class Relay:
     """Stores messages on the right stream and hands them to readers in this process."""
 
-    def __init__(self, backend: Backend, hub: Hub, observer: Observer = NOBODY) -> None:
+    def __init__(
+        self, backend: Backend, hub: Hub, observer: Observer = NOBODY, *, spooler: Spooler | None = None
+    ) -> None:
+        """Store through `backend`; with a spooler what the store does not take now is stored later."""
         self.backend = backend
         self._observer = observer
+        self._spooler = spooler
         self.log = backend.log
         self.hub = hub
         self._counter = itertools.count(1)
@@ -306,36 +328,62 @@ class Relay:
         *,
         final: bool = False,
         expects: str | None = None,
-    ) -> Event:
-        """Append one event and hand it to local readers.
+        though_unstored: bool = True,
+    ) -> None:
+        """Append one event and hand it to local readers. While the store is away it waits in the spool.
 
         Callers see to it that one stream has one append under way in this process.
+
+        Args:
+            session: whose.
+            stream: where.
+            payload: the message.
+            final: it is the last one of its stream.
+            expects: it is a question with this id.
+            though_unstored: False: raise `StoreUnavailable` instead of letting it wait.
         """
         key = AppendKey(self.backend.replica, next(self._counter))
+        append: _Append = self.log.append
+        if self._spooler is not None:
+            append = self._spooler.append if though_unstored else self._spooler.append_now
         began = time.monotonic()
         try:
-            event = await self.log.append(session, stream, payload, key=key, final=final, expects=expects)
+            event = await append(session, stream, payload, key=key, final=final, expects=expects)
         except (SessionGone, StreamError):
             raise
         except BaseException:
             # It may be stored all the same, and the store does not wake the replica that appends.
             self.hub.wake(session)
             raise
+        if event is None:
+            return
         self.hub.hand(session, event)
         self._observer.appended(session, stream, len(payload), time.monotonic() - began)
-        return event
+
+    async def open_stream(
+        self, session: SessionId, stream: StreamId, request_id: RequestId, *, though_unstored: bool
+    ) -> Position:
+        """Record the stream of a request. `UNSTORED`: that has to wait; not unless `though_unstored`."""
+        if self._spooler is None or not though_unstored:
+            return await self.log.open_stream(session, stream, request_id)
+        return await self._spooler.open_stream(session, stream, request_id)
 
     async def send_standalone(
-        self, session: SessionId, payload: bytes, *, expects: str | None = None
+        self,
+        session: SessionId,
+        payload: bytes,
+        *,
+        expects: str | None = None,
+        though_unstored: bool = True,
     ) -> None:
-        """Send a message that belongs to no request.
+        """Send a message that belongs to no request; see `append`.
 
         Raises:
             SessionGone: there is no such session.
         """
         lock = self._standalone_locks.get(session) or self._standalone_locks.setdefault(session, anyio.Lock())
         async with lock:
-            await self.append(session, STANDALONE, payload, expects=expects)
+            await self.append(session, STANDALONE, payload, expects=expects, though_unstored=though_unstored)
 
     async def send_to_subscribers(self, uri: str, payload: bytes) -> int:
         """Send a message to every session that subscribed to a resource, and return how many those were."""

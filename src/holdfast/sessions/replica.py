@@ -18,9 +18,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from holdfast.errors import HoldfastError, SessionGone, StoreError
 from holdfast.observe import Observer, contained
 from holdfast.sessions.alarms import Alarms
+from holdfast.sessions.breaker import Breaker
 from holdfast.sessions.broadcasts import Broadcasts, Listening
 from holdfast.sessions.cancellation import is_foreign_cancellation
+from holdfast.sessions.condition import Condition
 from holdfast.sessions.drain import Drain
+from holdfast.sessions.guarded import GuardedBackend
 from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.inbox import WaitingRoom, writer_of
 from holdfast.sessions.protocols import Backend, Kernel
@@ -30,6 +33,7 @@ from holdfast.sessions.registry import Registry
 from holdfast.sessions.relay import Relay
 from holdfast.sessions.running import Running
 from holdfast.sessions.signals import EVERYBODY, decode_signal, encode_signal, topic_of
+from holdfast.sessions.spooler import Spooler
 from holdfast.sessions.tail import Tail
 from holdfast.sessions.types import (
     STANDALONE,
@@ -43,6 +47,7 @@ from holdfast.sessions.types import (
     advisory_ttl,
     shorten,
 )
+from holdfast.sessions.watch import Watch
 
 __all__ = ["Replica"]
 
@@ -76,14 +81,17 @@ class Replica:
     ) -> None:
         """Take part through `backend`; sessions opened here live `ttl_seconds` without activity."""
         self.observer = contained(observer)
-        self.backend = backend
+        self.breaker = Breaker(self.observer)
+        self._watch = Watch(self.breaker, partial(backend.replicas.alive, backend.replica))
+        self.backend = backend = GuardedBackend(backend, self.breaker)
         self.kernel = kernel
         self.id = backend.replica
         self.hub = Hub(self.observer)
         self.running = Running()
         self.broadcasts = Broadcasts(backend.broadcasts, self.hub, self.id)
-        self.registry = Registry(backend, self.observer, max_sessions=max_sessions)
-        self.relay = Relay(backend, self.hub, self.observer)
+        self.registry = Registry(backend, self.observer, breaker=self.breaker, max_sessions=max_sessions)
+        self.spooler = Spooler(backend.log, self.hub, self.breaker, self.observer)
+        self.relay = Relay(backend, self.hub, self.observer, spooler=self.spooler)
         self.waiting = WaitingRoom(backend.inbox, self.id)
         self.pulse = Pulse(backend.replicas)
         self.alarms = Alarms()
@@ -126,6 +134,8 @@ class Replica:
                 housekeeping.start_soon(self.alarms.run)
                 housekeeping.start_soon(self.pumps.run)
                 housekeeping.start_soon(self._watch_loop)
+                housekeeping.start_soon(self._watch.run)
+                housekeeping.start_soon(self.spooler.run)
                 housekeeping.start_soon(self.drain.run)
                 try:
                     async with self._work_of_requests():
@@ -149,11 +159,33 @@ class Replica:
                     self.running.stop()
                     with anyio.CancelScope(shield=True):
                         await self.running.empty()
+                        await self._store_the_last()
                     tasks.cancel_scope.cancel()
             # Only now that every handler has had its answer may the streams to clients end.
             self.hub.close()
             self._writers.cancel_scope.deadline = anyio.current_time() + _LAST_WRITE_SECONDS
             await self.pumps.empty()
+
+    async def _store_the_last(self) -> None:
+        """What waits for the store is lost when this process ends: give it a last chance, and say so."""
+        with anyio.move_on_after(_LAST_WRITE_SECONDS):
+            await self.spooler.empty()
+        if lost := self.spooler.spools.events:
+            sessions = self.spooler.spools.sessions
+            logger.error("%d events of %d sessions are lost: the store is away at the end", lost, sessions)
+
+    @property
+    def condition(self) -> Condition:
+        """How this replica stands with its store."""
+        spools, breaker = self.spooler.spools, self.breaker
+        return Condition(
+            mode="outage" if breaker.open else "normal",
+            since=breaker.opened_at,
+            reason=breaker.reason if breaker.open else "",
+            events_at_risk=spools.events,
+            bytes_at_risk=spools.bytes,
+            sessions_at_risk=spools.sessions,
+        )
 
     @property
     def ending(self) -> bool:

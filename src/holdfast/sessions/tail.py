@@ -1,6 +1,7 @@
 """Reading a stream from a cursor. Replay and live are this one loop, so no event can fall between them."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from holdfast.errors import PositionLost
@@ -8,7 +9,7 @@ from holdfast.sessions.broadcasts import BroadcastsLost, Listening
 from holdfast.sessions.event_id import encode_event_id
 from holdfast.sessions.hub import Reader
 from holdfast.sessions.protocols import EventLog
-from holdfast.sessions.types import BROADCAST, GENESIS, Event, Position, ReplicaId, StreamState
+from holdfast.sessions.types import BROADCAST, GENESIS, UNSTORED, Event, Position, ReplicaId, StreamState
 
 __all__ = ["Tail"]
 
@@ -25,6 +26,7 @@ class Tail:
         cursor: how far the session's log has been delivered.
         listening: the same for the broadcast log, if that is merged into the stream. Each of the two logs
             keeps its order; how they are interleaved does not matter, as every event id names both places.
+        ids_alone: whether the client understands an id without a message (from 2025-11-25 on).
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Tail:
         self.restarted = False
         self.stream: StreamState | None = None
         self.listening: Listening | None = None
+        self.ids_alone = True
         self._log = log
         self._reader = reader
         self._replica = replica
@@ -62,6 +65,8 @@ class Tail:
         self.cursor = cursor
         self.restarted = True
         self._stale = True
+        if self._reader.unstored is not None:
+            self._reader.unstored.places.clear()
 
     def go_on_behind(self, lost: PositionLost) -> bool:
         """Skip what is lost. False: there is no place to go on from."""
@@ -76,7 +81,7 @@ class Tail:
         return True
 
     def id_of(self, event: Event) -> str:
-        """The id of an event of those that were returned last."""
+        """The id of an event of those that were returned last and are stored."""
         if event.stream == BROADCAST:
             return encode_event_id(self._reader.stream, self.cursor, event.position)
         return self.id_at(event.position)
@@ -112,7 +117,7 @@ class Tail:
         while not self._reader.closed:
             if events := await self._take():
                 return events
-            if self.ended or self._reader.unlogged or not self._stale:
+            if self.ended or self._reader.unlogged or self._waits_for_places or not self._stale:
                 break
         return ()
 
@@ -125,9 +130,27 @@ class Tail:
         """Events of one of the two logs. They take turns, so that a busy one does not silence the other."""
         self._own_turn = self.listening is None or not self._own_turn
         if self.listening is None or self._own_turn:
-            own = self._take_handed() or await self._read_if_stale()
+            own = self._take_own() or await self._read_if_stale()
             return own or (await self.listening.next() if self.listening else ())
-        return await self.listening.next() or self._take_handed() or await self._read_if_stale()
+        return await self.listening.next() or self._take_own() or await self._read_if_stale()
+
+    def _take_own(self) -> Sequence[Event]:
+        """Events of the session's log that are here already, and those that wait for the store."""
+        reader = self._reader
+        if reader.based is not None:
+            self.cursor, reader.based = reader.based, None
+        if taken := self._take_handed():
+            return taken
+        unstored = reader.unstored
+        if unstored is None:
+            return ()
+        if unstored.over:
+            reader.unstored = None
+        if not unstored.waiting or self._behind:
+            return ()
+        item = unstored.give()
+        self.ended = item.final
+        return [Event(reader.stream, UNSTORED, 0, item.payload, item.final)]
 
     def _take_handed(self) -> list[Event]:
         """Handed events that follow the cursor. One that does not means that the log must be read."""
@@ -141,15 +164,37 @@ class Tail:
                 handed.clear()
                 self._stale = True
                 break
-            taken.append(event)
+            taken.append(self._without_what_was_given(event))
             self._advance(event.position, ended=event.final)
         return taken
+
+    @property
+    def _behind(self) -> bool:
+        """Whether events came before that the client has not had: it gets everything in order."""
+        latest = self._reader.latest
+        if latest is None:
+            return False
+        return latest.epoch != self.cursor.epoch or latest.offset > self.cursor.offset
+
+    @property
+    def _waits_for_places(self) -> bool:
+        """Whether the client was given events of which it is not known where in the log they will be."""
+        unstored = self._reader.unstored
+        return self.cursor == UNSTORED or (unstored is not None and bool(unstored.given))
+
+    def _without_what_was_given(self, event: Event) -> Event:
+        """The event; if the client was given it before it was stored, only its place is new."""
+        unstored = self._reader.unstored
+        if unstored is None or event.position not in unstored.places:
+            return event
+        unstored.places.discard(event.position)
+        return replace(event, payload=b"")
 
     async def _read_if_stale(self) -> Sequence[Event]:
         if self._reader.hinted:
             self._reader.hinted = False
             self._stale = True
-        if not self._stale:
+        if not self._stale or self._waits_for_places:
             return ()
         page = await self._log.read(self._reader.session, self._reader.stream, after=self.cursor, limit=_PAGE)
         self.stream = page.stream
@@ -157,7 +202,7 @@ class Tail:
             await self._look_after_writer(page.stream)
         self._stale = not page.complete or self._reader.hinted
         self._advance(page.cursor, ended=page.complete and not page.stream.running)
-        return page.events
+        return [self._without_what_was_given(event) for event in page.events]
 
     async def _look_after_writer(self, stream: StreamState) -> None:
         """Remember which other replica writes a running stream; if it is gone, end the stream for it."""

@@ -31,6 +31,9 @@ class Position:
     offset: int
 
 
+UNSTORED: Final = Position("", -1)
+"""Of an event that is on its way to its client while the store is away, and of a stream that begins so."""
+
 GENESIS: Final = Position("", 0)
 """In the broadcast log: before anything was ever broadcast. Then there is no log, and no epoch yet."""
 

@@ -26,12 +26,17 @@ class ManagedRelay(Relay):
     """Sends what belongs to no request through a session manager: nothing of it is stored here."""
 
     def __init__(self, replica: Replica, streams: SessionManager) -> None:
-        super().__init__(replica.backend, replica.hub)
+        super().__init__(replica.backend, replica.hub, spooler=replica.spooler)
         self._streams = streams
 
     @override
     async def send_standalone(
-        self, session: SessionId, payload: bytes, *, expects: str | None = None
+        self,
+        session: SessionId,
+        payload: bytes,
+        *,
+        expects: str | None = None,
+        though_unstored: bool = True,
     ) -> None:
         if expects is not None:
             await self.backend.inbox.expect(session, expects)
