@@ -60,10 +60,10 @@ class Filled:
             key = AppendKey(backend.replica, self.appended)
             await self._time("append µs", backend.log.append(session, STANDALONE, payload, key=key))
         for session in some:
-            (top,) = await backend.log.renew([session])
-            if top is None:
+            (there,) = await backend.log.renew([session])
+            if there is None:
                 raise RuntimeError("a session is gone")
-            after = Position(top.epoch, top.offset - 1)
+            after = Position(there.top.epoch, there.top.offset - 1)
             await self._time("read µs", backend.log.read(session, STANDALONE, after=after, limit=500))
 
     async def _time(self, name: str, work: Awaitable[object]) -> None:

@@ -104,14 +104,14 @@ async def miss(url: str, session: str, redis: RunningServer | None) -> Mapping[s
     """Append from another replica, and read it all from the log there, as a resumed stream does."""
     payload = message()
     async with open_store(url, max_events=MISSED + 100) as backend:
-        (start,) = await backend.log.renew([SessionId(session)])
-        if start is None:
+        (there,) = await backend.log.renew([SessionId(session)])
+        if there is None:
             raise RuntimeError("the session is gone")
         for number in range(MISSED):
             key = AppendKey(backend.replica, number + 1)
             await backend.log.append(SessionId(session), STANDALONE, payload, key=key)
         before = round_trips(redis)
-        began, cursor, complete, received, reads = time.perf_counter(), start, False, 0, 0
+        began, cursor, complete, received, reads = time.perf_counter(), there.top, False, 0, 0
         while not complete:
             page = await backend.log.read(SessionId(session), STANDALONE, after=cursor, limit=500)
             cursor, complete, reads = page.cursor, page.complete, reads + 1

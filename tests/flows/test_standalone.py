@@ -93,6 +93,20 @@ async def test_the_newest_get_wins(wired: Wired, second: int) -> None:
         await new.method(CHANGED)
 
 
+async def test_a_reader_that_was_not_told_of_the_newer_one_finds_out(wired: Wired) -> None:
+    async with wired(ttl_seconds=2.0) as wire, wire.open(on=1) as old:
+        assert await old.next() is not None
+        wire.fleet.replicas[1].store.lose_hints()
+        async with wire.open(on=2) as new:
+            assert new.status == 200
+            wire.fleet.replicas[1].store.heal()
+            left = await old.rest()
+            assert left[-1].retry is not None
+            assert left[-1].retry >= 10_000
+            await wire.do("announce", on=0)
+            await new.method(CHANGED)
+
+
 async def test_two_clients_do_not_evict_each_other_at_once(wired: Wired) -> None:
     async with wired() as wire, wire.open(on=0), wire.open(on=1) as second:
         began = anyio.current_time()

@@ -20,6 +20,7 @@ from holdfast.sessions.types import (
     Event,
     Page,
     Position,
+    Renewed,
     RequestId,
     SessionFacts,
     SessionId,
@@ -444,9 +445,9 @@ class RenewingSlidesNothing(MemoryEventLog):
     """A session with a quiet reader expires."""
 
     @override
-    def _renew(self, session: SessionId) -> Position | None:
+    def _renew(self, session: SessionId) -> Renewed | None:
         found = self._data.get(session)
-        return None if found is None else found.log.top
+        return None if found is None else Renewed(found.log.top)
 
 
 @must_fail(WatchSuite)
@@ -454,5 +455,5 @@ class RenewingLeavesOutTheGone(MemoryEventLog):
     """The answers do not line up with the questions."""
 
     @override
-    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
-        return [top for top in await super().renew(sessions) if top is not None]
+    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Renewed | None]:
+        return [each for each in await super().renew(sessions) if each is not None]

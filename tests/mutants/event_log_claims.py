@@ -7,7 +7,7 @@ import anyio
 from typing_extensions import override
 
 from holdfast.backends.memory.event_log import MemoryEventLog
-from holdfast.sessions.types import STANDALONE, Claim, Position, SessionId
+from holdfast.sessions.types import STANDALONE, Claim, Position, Renewed, SessionId
 from holdfast.testing.conformance import ClaimSuite
 from tests.mutants.catalogue import must_fail
 
@@ -39,6 +39,16 @@ class EveryReaderStartsAtZero(MemoryEventLog):
     async def claim(self, session: SessionId, reader: str, *, after: Position | None) -> Claim:
         claim = await super().claim(session, reader, after=after)
         return replace(claim, start=replace(claim.start, offset=0)) if after is None else claim
+
+
+@must_fail(ClaimSuite)
+class RenewingNamesNobody(MemoryEventLog):
+    """A reader whose displacement was not heard of reads on for ever."""
+
+    @override
+    def _renew(self, session: SessionId) -> Renewed | None:
+        renewed = super()._renew(session)
+        return renewed and replace(renewed, reader=None)
 
 
 @must_fail(ClaimSuite)

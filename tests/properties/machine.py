@@ -43,10 +43,10 @@ class EventLogMachine(Checks):
         facts = new_facts()
         backend = self.replica(which)
         self.bridge.call(backend.sessions.open, facts, limit=None)
-        (top,) = self.bridge.call(backend.log.renew, [facts.id])
-        assert top is not None
-        assert top.offset == 0
-        self.sessions.append(ModelSession(facts.id, top.epoch))
+        (opened,) = self.bridge.call(backend.log.renew, [facts.id])
+        assert opened is not None
+        assert opened.top.offset == 0
+        self.sessions.append(ModelSession(facts.id, opened.top.epoch))
 
     @precondition(lambda self: self.sessions)
     @rule(which=pick, on=pick, sure=st.integers(0, 15))
@@ -249,12 +249,12 @@ class EventLogMachine(Checks):
         self.lives += 1
         self.bridge.call(self.bridge.store.fail_over, None if all_of_it else keep)
         for session in self.sessions:
-            (top,) = self.bridge.call(self.replica(0).log.renew, [session.id])
-            assert (top is not None) == session.alive
-            if top is not None:
-                assert top.epoch not in (session.epoch, *session.lives)
-                session.fail_over(session.top if all_of_it else keep, top.epoch)
-                assert top.offset == session.top
+            (there,) = self.bridge.call(self.replica(0).log.renew, [session.id])
+            assert (there is not None) == session.alive
+            if there is not None:
+                assert there.top.epoch not in (session.epoch, *session.lives)
+                session.fail_over(session.top if all_of_it else keep, there.top.epoch)
+                assert there.top.offset == session.top
             for number, reader in enumerate(session.readers):  # clients come back
                 self.read_page(session, reader, number, 3)
 

@@ -70,7 +70,7 @@ class Carrying(Streaming):
         _, after, heard = decode_event_id(place) if place else (STANDALONE, None, facts.broadcast)
         tail = self._replica.tail(reader, after or Position("", 0))
         events, gap = await self._first(tail, reader) if after is not None else ((), [])
-        claim = await self._claim(reader.session, reader.token, after)
+        claim = await self._claim(reader, after)
         if after is None:
             tail.restart(claim.start)
         tail.listening = self._replica.listen(not_before(facts.broadcast, heard))

@@ -35,9 +35,6 @@ __all__ = ["Streaming", "not_before", "start_stream", "while_connected"]
 
 T = TypeVar("T")
 
-_DISPLACED_RETRY_MILLISECONDS: Final = 30_000
-"""A displaced reader stays away for long, so that two living clients do not evict each other for ever."""
-
 _CLAIM_PATIENCE_SECONDS: Final = 10.0
 _LONGEST_EVENT_ID: Final = 128
 """No id of ours is that long, so what is cut off here does not make a foreign one ours."""
@@ -112,7 +109,7 @@ class Streaming:
         tail.ids_alone = primes(facts.protocol_version)
         events, gap = await self._first(tail, reader) if after is not None else ((), [])
         if reader.stream == STANDALONE:
-            claim = await self._claim(facts.id, reader.token, after)
+            claim = await self._claim(reader, after)
             # Without ids: they lie before the start, and the client's cursor must not go back.
             gap += [event.payload for event in claim.unanswered]
             if after is not None:
@@ -147,20 +144,21 @@ class Streaming:
         self._replica.observer.resumed(reader.session, reader.stream, len(events))
         return events, []
 
-    async def _claim(self, session: SessionId, token: str, after: Position | None) -> Claim:
+    async def _claim(self, reader: Reader, after: Position | None) -> Claim:
         """Take the standalone stream. It changes hands at most once a second; until then the client waits."""
         deadline = anyio.current_time() + _CLAIM_PATIENCE_SECONDS
-        claim = await self._replica.backend.log.claim(session, token, after=after)
+        claim = await self._replica.backend.log.claim(reader.session, reader.token, after=after)
         while claim.wait_seconds > 0:
             if anyio.current_time() > deadline:
                 raise Refusal(
                     429, "Too many clients read this session's stream", headers=((b"retry-after", b"10"),)
                 )
             await anyio.sleep(claim.wait_seconds)
-            claim = await self._replica.backend.log.claim(session, token, after=after)
+            claim = await self._replica.backend.log.claim(reader.session, reader.token, after=after)
+        reader.claimed = True
         if claim.displaced is not None:
-            self._replica.observer.taken_over(session)
-            await self._replica.displace(claim.displaced, session, _DISPLACED_RETRY_MILLISECONDS)
+            self._replica.observer.taken_over(reader.session)
+            await self._replica.displace(claim.displaced, reader.session)
         return claim
 
     def _prime(self, tail: Tail, position: Position) -> bytes:

@@ -10,9 +10,12 @@ from holdfast.observe import NOBODY, Observer
 from holdfast.sessions.spool import Spooled
 from holdfast.sessions.types import STANDALONE, Event, Position, ReplicaId, SessionId, StreamId
 
-__all__ = ["Hub", "Reader"]
+__all__ = ["DISPLACED_RETRY_MILLISECONDS", "Hub", "Reader"]
 
 T = TypeVar("T")
+
+DISPLACED_RETRY_MILLISECONDS: Final = 30_000
+"""A displaced reader stays away for long, so that two living clients do not evict each other for ever."""
 
 _HANDED_EVENTS: Final = 64
 """Events handed to a reader that it has not taken yet. Beyond this they are dropped: the log has them."""
@@ -33,6 +36,7 @@ class Reader:
         unlogged: messages that could not be stored, for the client that is connected now.
         closed: the reader must end its response; the client may come back.
         retry_milliseconds: how long the client should stay away after that, None: the usual.
+        claimed: it has taken the standalone stream, so whoever has that now has displaced it.
         writer: the other replica whose running handler writes this stream, once that is known.
         hinted: the log may hold more than was read of it.
         cursor: how far the log has been read.
@@ -51,6 +55,7 @@ class Reader:
     unlogged: list[bytes] = field(default_factory=list[bytes])
     closed: bool = False
     retry_milliseconds: int | None = None
+    claimed: bool = False
     writer: ReplicaId | None = None
     hinted: bool = False
     cursor: Position | None = None
@@ -212,6 +217,10 @@ class Hub:
     def standalone_readers(self) -> list[Reader]:
         """Readers of standalone streams, of all sessions."""
         return list(self._standalone)
+
+    def claimants(self, session: SessionId) -> list[Reader]:
+        """Readers here that have taken the standalone stream, as far as they know."""
+        return [r for r in self._readers.get(session, ()) if r.claimed and not r.closed]
 
     def writers(self) -> set[ReplicaId]:
         """Replicas whose running handlers are waited for by readers here."""

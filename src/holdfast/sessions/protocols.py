@@ -25,6 +25,7 @@ from holdfast.sessions.types import (
     Found,
     Page,
     Position,
+    Renewed,
     ReplicaId,
     RequestId,
     SessionFacts,
@@ -122,8 +123,8 @@ class EventLog(Protocol):
         """
         ...
 
-    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
-        """Slide the expiry of sessions in use here, refresh this replica's leases, and return each one's top.
+    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Renewed | None]:
+        """Slide the expiry of sessions in use here, refresh this replica's leases, and say where each one is.
 
         None stands for a session that is gone.
         """

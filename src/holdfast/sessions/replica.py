@@ -24,7 +24,7 @@ from holdfast.sessions.cancellation import is_foreign_cancellation
 from holdfast.sessions.condition import Condition
 from holdfast.sessions.drain import Drain
 from holdfast.sessions.guarded import GuardedBackend
-from holdfast.sessions.hub import Hub, Reader
+from holdfast.sessions.hub import DISPLACED_RETRY_MILLISECONDS, Hub, Reader
 from holdfast.sessions.inbox import WaitingRoom, writer_of
 from holdfast.sessions.protocols import Backend, Kernel
 from holdfast.sessions.pulse import HEARTBEAT_SECONDS, Pulse
@@ -246,9 +246,7 @@ class Replica:
         if not self.hub.close(session, stream=stream):
             await self._tell(EVERYBODY, "close", session=session, stream=stream)
 
-    async def displace(
-        self, holder: tuple[ReplicaId, str], session: SessionId, retry_milliseconds: int
-    ) -> None:
+    async def displace(self, holder: tuple[ReplicaId, str], session: SessionId) -> None:
         """End the HTTP response of a reader whose stream was taken over."""
         replica, token = holder
         await self._tell(
@@ -257,7 +255,7 @@ class Replica:
             session=session,
             stream=STANDALONE,
             token=token,
-            retry=retry_milliseconds,
+            retry=DISPLACED_RETRY_MILLISECONDS,
         )
 
     async def progressed(self, session: SessionId, params: dict[str, Any]) -> bool:
@@ -413,11 +411,17 @@ class Replica:
                 self._subscribed_until[facts.id] = now + facts.ttl_seconds / 4
 
     async def _renew(self, sessions: list[SessionId]) -> None:
-        for session, top in zip(sessions, await self.backend.log.renew(sessions), strict=True):
-            if top is None:
+        # Only who had the stream before this look can have lost it.
+        claimants = [self.hub.claimants(session) for session in sessions]
+        found = zip(sessions, claimants, await self.backend.log.renew(sessions), strict=True)
+        for session, readers, renewed in found:
+            if renewed is None:
                 self._session_ended(session)
-            else:
-                self.hub.wake_behind(session, top)
+                continue
+            self.hub.wake_behind(session, renewed.top)
+            for reader in readers:
+                if renewed.reader not in (None, reader.token):  # the hint that said so was lost
+                    reader.close(DISPLACED_RETRY_MILLISECONDS)
 
     async def _leave(self) -> None:
         with anyio.move_on_after(1, shield=True):

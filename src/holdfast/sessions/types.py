@@ -111,6 +111,19 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """A session whose expiry was slid.
+
+    Attributes:
+        top: the position of the newest event in its log.
+        reader: the token of the reader who has the standalone stream; None: nobody ever took it.
+    """
+
+    top: Position
+    reader: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionFacts:
     """What is settled at `initialize` and never changes, so that replicas may cache it.
 

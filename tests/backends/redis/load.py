@@ -10,7 +10,7 @@ import anyio
 from holdfast.backends.redis import RedisBackend
 from holdfast.errors import PositionLost, StoreUnavailable
 from holdfast.sessions.types import STANDALONE, AppendKey, Event, Position, SessionId
-from holdfast.testing.conformance.harness import new_session
+from holdfast.testing.conformance.harness import new_session, top_of
 from tests.backends.redis.waiting import until
 
 
@@ -30,10 +30,8 @@ class Load:
     async def open(self, count: int) -> None:
         for _ in range(count):
             session = await new_session(self.backend)
-            (top,) = await self.backend.log.renew([session])
-            assert top is not None
             self.sessions.append(session)
-            self.starts[session] = top
+            self.starts[session] = await top_of(self.backend, session)
 
     async def write(self, session: SessionId) -> None:
         counter = 0

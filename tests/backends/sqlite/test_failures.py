@@ -72,7 +72,7 @@ async def test_a_lock_of_another_program_is_reported_after_a_bounded_wait(path: 
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match=r"another program has held a lock .* 0\.2 s"):
                 await backend.log.append(session, STANDALONE, b"x")
-            assert 0.2 <= time.monotonic() - began < 2
+            assert 0.2 <= time.monotonic() - began < 4  # not the five of the default
             assert await read_all(backend, session, STANDALONE) == [event]  # reading goes on
         assert (await backend.log.append(session, STANDALONE, b"after")).position.offset == 2
 
@@ -232,7 +232,7 @@ async def main():
     async with SqliteBackend(folder / "store.db") as backend:
         session = SessionId("s")
         await backend.sessions.open(SessionFacts(session, None, "2025-11-25", b"{}", 60.0), limit=None)
-        start, written = (await backend.log.renew([session]))[0], 0
+        start, written = (await backend.log.renew([session]))[0].top, 0
         filler = folder / "somebody else's"
         filler.write_bytes(b"x" * 1_000_000)
         try:

@@ -12,7 +12,7 @@ import pytest
 from holdfast.backends.sqlite import SqliteBackend, SqliteOptions
 from holdfast.sessions.types import STANDALONE
 from holdfast.testing.conformance import Heard
-from holdfast.testing.conformance.harness import new_session, start_of
+from holdfast.testing.conformance.harness import new_session, start_of, top_of
 from tests.backends.sqlite.conftest import Sql, until
 from tests.backends.sqlite.processes import Process
 
@@ -87,9 +87,10 @@ async def test_a_process_that_does_nothing_hardly_wakes_up(path: Path) -> None:
     options = SqliteOptions(heal_seconds=0.2)
     async with SqliteBackend(path, options=options) as backend:
         await new_session(backend)
-        before = backend.wakeups
+        before, began = backend.wakeups, anyio.current_time()
         await anyio.sleep(1.0)
-        assert backend.wakeups - before <= 8
+        looks = (anyio.current_time() - began) / options.heal_seconds
+        assert backend.wakeups - before <= looks + 3
 
 
 async def test_events_of_sessions_that_nobody_watches_wake_nobody(path: Path) -> None:
@@ -149,6 +150,4 @@ async def test_many_opening_at_once_make_one_file(path: Path) -> None:
         session = await new_session(backends[0])
         for backend in backends:
             await backend.log.append(session, STANDALONE, b"x")
-        (top,) = await backends[3].log.renew([session])
-        assert top is not None
-        assert top.offset == 8
+        assert (await top_of(backends[3], session)).offset == 8

@@ -36,8 +36,8 @@ class Worker:
         return [[event.position.offset, event.payload.decode()] for event in page.events]
 
     async def top(self, session: str) -> list[Any] | None:
-        (top,) = await self.backend.log.renew([SessionId(session)])
-        return None if top is None else list(asdict(top).values())
+        (there,) = await self.backend.log.renew([SessionId(session)])
+        return None if there is None else list(asdict(there.top).values())
 
     async def put(self, session: str, request: str, answer: str) -> bool:
         return await self.backend.inbox.put(SessionId(session), request, answer.encode())

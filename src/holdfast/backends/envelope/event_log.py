@@ -16,6 +16,7 @@ from holdfast.sessions.types import (
     Event,
     Page,
     Position,
+    Renewed,
     RequestId,
     SessionId,
     StreamId,
@@ -86,7 +87,7 @@ class EnvelopeEventLog(EventLog):
         return self._inner.watch(session, unwrapped)
 
     @override
-    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
+    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Renewed | None]:
         return await self._inner.renew(sessions)
 
     @override

@@ -16,6 +16,7 @@ from holdfast.sessions.types import (
     Event,
     Page,
     Position,
+    Renewed,
     ReplicaId,
     RequestId,
     SessionId,
@@ -84,7 +85,7 @@ class MemoryEventLog(EventLog):
         return self._watch(session, heard)
 
     @override
-    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
+    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Renewed | None]:
         return [self._renew(session) for session in sessions]
 
     @override
@@ -118,12 +119,12 @@ class MemoryEventLog(EventLog):
         with self._data.watchers.added(session, (self._replica, heard)):
             yield top
 
-    def _renew(self, session: SessionId) -> Position | None:
+    def _renew(self, session: SessionId) -> Renewed | None:
         found = self._data.get(session)
         if found is None:
             return None
         self._data.touch(found)
-        return found.log.top
+        return Renewed(found.log.top, found.holder.reader if found.holder is not None else None)
 
 
 def _unanswered(session: Session, stream: StreamId, after: int, up_to: int) -> Sequence[Event]:

@@ -31,6 +31,7 @@ from holdfast.sessions.types import (
     Event,
     Page,
     Position,
+    Renewed,
     ReplicaId,
     RequestId,
     SessionId,
@@ -143,25 +144,25 @@ class RedisEventLog(EventLog):
         keys = self._keys.session(session)
         with self._hints.events(session, heard):
             await self._hints.listening()
-            top = await self._touch(session, self._lease_ms)
-            if top is None:
+            there = await self._touch(session, self._lease_ms)
+            if there is None:
                 raise SessionGone(f"no session {shorten(session)}")
             try:
-                yield top
+                yield there.top
             finally:
                 last = self._hints.only_one_watches(session)
         if last:
             self._client.post(scripts.UNWATCH, keys, (self._replica,))
 
     @override
-    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
-        tops: list[Position | BaseException | None] = []
+    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Renewed | None]:
+        renewed: list[Renewed | BaseException | None] = []
         for start in range(0, len(sessions), _BATCH):
             batch = sessions[start : start + _BATCH]
             # All are renewed that can be: a node of a cluster may be away, and the others not.
             renewing = (self._renew_one(session) for session in batch)
-            tops += await asyncio.gather(*renewing, return_exceptions=True)
-        return [_unless_failed(top) for top in tops]
+            renewed += await asyncio.gather(*renewing, return_exceptions=True)
+        return [_unless_failed(each) for each in renewed]
 
     @override
     async def claim(self, session: SessionId, reader: str, *, after: Position | None) -> Claim:
@@ -193,25 +194,28 @@ class RedisEventLog(EventLog):
         """After a reconnect: take the leases of all watched sessions again."""
         await self.renew(self._hints.watched())
 
-    async def _renew_one(self, session: SessionId) -> Position | None:
+    async def _renew_one(self, session: SessionId) -> Renewed | None:
         if not self._keys.valid(session):
             return None
         return await self._touch(session, self._lease_ms if self._hints.watches(session) else 0)
 
-    async def _touch(self, session: SessionId, lease_ms: int) -> Position | None:
+    async def _touch(self, session: SessionId, lease_ms: int) -> Renewed | None:
         args = (self._epoch(), self._replica, lease_ms)
         status, *rest = await self._client.run(scripts.WATCH, self._keys.session(session), args, safe=True)
-        return None if status == b"gone" else Position(rest[0].decode(), rest[1])
+        if status == b"gone":
+            return None
+        epoch, top, reader = rest
+        return Renewed(Position(epoch.decode(), top), None if reader is None else decode(reader))
 
     def _epoch(self) -> str:
         """A name for the next life of a log, should the script have to begin one. Each is used once."""
         return f"{self._seed}{next(self._count):x}"
 
 
-def _unless_failed(top: Position | BaseException | None) -> Position | None:
-    if isinstance(top, BaseException):
-        raise top
-    return top
+def _unless_failed(renewed: Renewed | BaseException | None) -> Renewed | None:
+    if isinstance(renewed, BaseException):
+        raise renewed
+    return renewed
 
 
 def _flag(expects: str | None, *, final: bool) -> str | bytes:

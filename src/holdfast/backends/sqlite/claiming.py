@@ -1,12 +1,14 @@
 """Who reads the standalone stream, and from where."""
 
+import sqlite3
+
 from holdfast.backends.sqlite.reading import unanswered
 from holdfast.backends.sqlite.session_log import SessionLog
 from holdfast.backends.sqlite.text import decode, encode
 from holdfast.backends.sqlite.transaction import Transaction
 from holdfast.sessions.types import STANDALONE, Claim, Event, Position, ReplicaId, SessionId
 
-__all__ = ["claim"]
+__all__ = ["claim", "reader_of"]
 
 
 def claim(tx: Transaction, session: SessionId, reader: bytes, after: Position | None) -> Claim:
@@ -32,6 +34,12 @@ def claim(tx: Transaction, session: SessionId, reader: bytes, after: Position | 
     if holder is None:
         return Claim(Position(log.epoch, 0), first=True)
     return Claim(top, _unanswered(tx, log), displaced)
+
+
+def reader_of(connection: sqlite3.Connection, no: int) -> str | None:
+    """Who has the standalone stream of a session."""
+    (holder,) = connection.execute("SELECT holder_reader FROM sessions WHERE no = ?", (no,)).fetchone()
+    return None if holder is None else decode(holder)
 
 
 def _unanswered(tx: Transaction, log: SessionLog) -> tuple[Event, ...]:

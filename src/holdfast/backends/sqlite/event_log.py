@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from typing_extensions import override
 
 from holdfast.backends.sqlite.appending import Append, open_stream
-from holdfast.backends.sqlite.claiming import claim
+from holdfast.backends.sqlite.claiming import claim, reader_of
 from holdfast.backends.sqlite.engine import Engine
 from holdfast.backends.sqlite.reading import EpochEnded, Snapshot, head, read_page
 from holdfast.backends.sqlite.text import check_session, encode, is_session
@@ -23,6 +23,7 @@ from holdfast.sessions.types import (
     Event,
     Page,
     Position,
+    Renewed,
     RequestId,
     SessionId,
     StreamId,
@@ -97,15 +98,15 @@ class SqliteEventLog(EventLog):
         return self._watch(session, heard)
 
     @override
-    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Position | None]:
-        tops: list[Position | None] = []
+    async def renew(self, sessions: Sequence[SessionId]) -> Sequence[Renewed | None]:
+        renewed: list[Renewed | None] = []
         for first in range(0, len(sessions), _BATCH):
-            step = partial(_tops, sessions=sessions[first : first + _BATCH])
+            step = partial(_look, sessions=sessions[first : first + _BATCH])
             batch, fading = await self._engine.read(step)
             if fading:
                 batch |= await self._engine.write(partial(_touch, sessions=fading))
-            tops += [batch.get(session) for session in sessions[first : first + _BATCH]]
-        return tops
+            renewed += [batch.get(session) for session in sessions[first : first + _BATCH]]
+        return renewed
 
     @override
     async def claim(self, session: SessionId, reader: str, *, after: Position | None) -> Claim:
@@ -132,11 +133,11 @@ class SqliteEventLog(EventLog):
         raise SessionGone("the file is opened again and again")
 
 
-def _tops(
+def _look(
     snapshot: Snapshot, sessions: Sequence[SessionId]
-) -> tuple[dict[SessionId, Position | None], list[SessionId]]:
-    """The tops of sessions, and those that need a write."""
-    tops: dict[SessionId, Position | None] = {}
+) -> tuple[dict[SessionId, Renewed | None], list[SessionId]]:
+    """Where sessions are, and those that need a write."""
+    there: dict[SessionId, Renewed | None] = {}
     fading: list[SessionId] = []
     for session in filter(is_session, sessions):
         try:
@@ -146,19 +147,19 @@ def _tops(
         except EpochEnded:
             fading.append(session)
             continue
-        tops[session] = found.position
+        there[session] = Renewed(found.position, reader_of(snapshot.connection, found.no))
         if found.fading(snapshot.now):
             fading.append(session)
-    return tops, fading
+    return there, fading
 
 
-def _touch(tx: Transaction, sessions: Sequence[SessionId]) -> dict[SessionId, Position | None]:
-    tops: dict[SessionId, Position | None] = {}
+def _touch(tx: Transaction, sessions: Sequence[SessionId]) -> dict[SessionId, Renewed | None]:
+    there: dict[SessionId, Renewed | None] = {}
     for session in sessions:
         log = tx.find(session)
         if log is None:
-            tops[session] = None
+            there[session] = None
         else:
             tx.touch(log)
-            tops[session] = Position(log.epoch, log.top)
-    return tops
+            there[session] = Renewed(Position(log.epoch, log.top), reader_of(tx.connection, log.no))
+    return there

@@ -36,7 +36,6 @@ _KIND: Final = "plain"
 _SENT_AT_ONCE: Final = 64
 _ENQUEUE_SECONDS: Final = 10.0
 _TRY_AGAIN_SECONDS: Final = 0.5
-_DISPLACED_RETRY_MILLISECONDS: Final = 30_000
 
 
 @dataclass(slots=True)
@@ -256,8 +255,9 @@ async def _claim(
     while claim.wait_seconds > 0:
         await anyio.sleep(claim.wait_seconds)
         claim = await replica.backend.log.claim(facts.id, reader.token, after=after)
+    reader.claimed = True
     if claim.displaced is not None:
-        await replica.displace(claim.displaced, facts.id, _DISPLACED_RETRY_MILLISECONDS)
+        await replica.displace(claim.displaced, facts.id)
     tail = replica.tail(reader, claim.start if after is None else after)
     if after is None:
         heard = facts.broadcast if claim.first else await replica.broadcasts.top()

@@ -17,6 +17,7 @@ from holdfast.testing.conformance.harness import (
     Heard,
     StoreUnderTest,
     new_session,
+    top_of,
 )
 
 __all__ = ["BroadcastLivesSuite", "BroadcastLogSuite"]
@@ -225,9 +226,7 @@ class BroadcastLogSuite:
         async with store.replicas(1) as (a,):
             session = await new_session(a)
             await _say(a, 3)
-            (top,) = await a.log.renew([session])
-            assert top is not None
-            assert top.offset == 0
+            assert (await top_of(a, session)).offset == 0
             assert await a.sessions.count() == 1
             assert list(await a.sessions.list()) == [session]
             assert await a.sessions.close(session)

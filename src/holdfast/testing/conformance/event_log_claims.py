@@ -111,6 +111,17 @@ class ClaimSuite:
             again = await a.log.claim(session, "reader", after=None)
             assert (again.displaced, again.wait_seconds) == (None, 0.0)
 
+    async def test_renewing_says_who_has_the_stream_now(self, store: StoreUnderTest) -> None:
+        async with store.replicas(2) as (a, b):
+            session, other = await new_session(a), await new_session(a)
+            assert await _readers(b, session, other) == [None, None]
+            await a.log.claim(session, "on a", after=None)
+            assert await _readers(b, session, other) == ["on a", None]
+            await take_over(store, b, session, "on b", after=await top_of(a, session))
+            assert await _readers(a, session, other) == ["on b", None]
+            assert (await a.log.claim(session, "too early", after=None)).wait_seconds > 0
+            assert await _readers(a, session, other) == ["on b", None]
+
     async def test_sessions_are_claimed_apart(self, store: StoreUnderTest) -> None:
         async with store.replicas(2) as (a, b):
             one, other = await new_session(a), await new_session(a)
@@ -125,6 +136,10 @@ class ClaimSuite:
                 await a.log.claim(facts.id, "reader", after=None)
             await a.sessions.open(facts, limit=None)
             assert (await a.log.claim(facts.id, "reader", after=None)).displaced is None
+
+
+async def _readers(backend: Backend, *sessions: SessionId) -> list[str | None]:
+    return [each.reader for each in await backend.log.renew(sessions) if each is not None]
 
 
 async def take_over(

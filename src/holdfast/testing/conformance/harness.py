@@ -164,9 +164,9 @@ async def new_stream(backend: Backend, session: SessionId) -> StreamId:
 
 async def top_of(backend: Backend, session: SessionId) -> Position:
     """The present top of a session's log."""
-    (top,) = await backend.log.renew([session])
-    assert top is not None, "the session is gone"
-    return top
+    (renewed,) = await backend.log.renew([session])
+    assert renewed is not None, "the session is gone"
+    return renewed.top
 
 
 async def start_of(backend: Backend, session: SessionId) -> Position:

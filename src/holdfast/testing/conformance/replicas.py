@@ -52,7 +52,7 @@ class ReplicaDirectorySuite:
         async with store.replicas(2) as (a, b):
             for _ in range(4):
                 await a.replicas.beat(store.short_seconds)
-                await store.advance(store.short_seconds * 0.6)
+                await store.advance(store.short_seconds * 0.5)
                 assert await b.replicas.alive(a.replica)
 
     async def test_a_name_that_several_share_lives_while_any_of_them_beats_it(

@@ -119,8 +119,8 @@ class SubscriptionIndexSuite:
             for session in (kept, added_again, left):
                 for uri in ("r:1", "r:2"):
                     await a.subscriptions.add(session, uri, ttl_seconds=store.short_seconds)
-            for _ in range(2):
-                await store.advance(store.short_seconds * 0.6)
+            for _ in range(3):
+                await store.advance(store.short_seconds * 0.5)
                 await a.subscriptions.refresh(kept, ttl_seconds=store.short_seconds)
                 await a.subscriptions.add(added_again, "r:1", ttl_seconds=store.short_seconds)
             assert list(await a.subscriptions.uris(kept)) == ["r:1", "r:2"]
