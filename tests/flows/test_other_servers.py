@@ -238,7 +238,7 @@ async def test_told_to_end_it_drains_and_clients_go_on_elsewhere(folder: Path, s
         assert answer["error"]["data"] == {"reason": "shutting-down", "retryable": True}
         await server.ended()
         # The bound that the drain is for: without it, the idle stream would keep the process for ever.
-        assert time.monotonic() - began < DRAIN_SECONDS + 10
+        assert time.monotonic() - began < DRAIN_SECONDS + 30
         assert "Traceback" not in server.log.read_text()
 
 

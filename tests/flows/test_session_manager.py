@@ -211,12 +211,12 @@ async def test_a_connection_that_fails_is_let_go_and_its_session_kept(managers: 
 async def test_an_open_connection_keeps_its_session_and_the_end_of_one_ends_no_other(
     managers: Managers,
 ) -> None:
-    async with managers(2, ttl_seconds=1.0) as (a, b):
+    async with managers(2, ttl_seconds=2.0) as (a, b):
         alice, bob = Collected(), Collected()
         await a.create("alice", alice)
         await a.create("bob", bob)
         await a.delete("bob")
-        await anyio.sleep(2.5)  # the passing of time is what this test is about
+        await anyio.sleep(4.0)  # the passing of time is what this test is about
         await b.send(["alice"], HELLO)
         await until(lambda: alice.data == ["hello"])
         assert bob.closed

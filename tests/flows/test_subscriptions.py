@@ -77,7 +77,7 @@ async def test_deleting_the_session_ends_its_subscriptions(wired: Wired) -> None
 
 
 async def test_subscriptions_expire_with_their_session(wired: Wired) -> None:
-    async with wired(ttl_seconds=0.4) as wire:
+    async with wired(ttl_seconds=1.5) as wire:
         await wire.request("resources/subscribe", {"uri": "res://a"}, on=0)
         backend = replica_of(wire, 1).backend
 

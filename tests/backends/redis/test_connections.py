@@ -175,11 +175,11 @@ async def test_a_server_that_stands_still_is_noticed_and_used_again(
         waited = time.monotonic() - began
         assert isinstance(keyed, StoreUnavailable)
         assert isinstance(bare, StoreUnavailable)
-        assert 4 < waited < 8
+        assert 4 < waited < 20  # five seconds of silence, or of trying again
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             await a.sessions.count()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 4  # a second of waiting, instead of another five
         await anyio.sleep(max(0.0, 8 - waited))  # as long as it takes: the old requests are in its buffers
         redis_server.resume()
         with anyio.fail_after(5):
@@ -295,7 +295,7 @@ async def test_commands_beyond_the_bound_wait_a_bounded_time(
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match="under way"):
                 await a.log.append(session, STANDALONE, b"x")
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 10  # not the 30 of the silence
             redis_server.resume()
 
 
