@@ -55,7 +55,7 @@ async def follow(backend: Backend, session: SessionId, arrivals: Arrivals, ready
     """Read the standalone stream as the edge does."""
     reader = Hub().open(session, STANDALONE, "t")
 
-    async def nobody_died(_: StreamState) -> bool:
+    async def nobody_died(_state: StreamState, _epoch: str) -> bool:
         return False
 
     async with backend.log.watch(session, reader.hear) as top:

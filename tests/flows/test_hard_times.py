@@ -121,7 +121,9 @@ async def test_what_a_dead_replica_asked_is_withdrawn(wired: Wired) -> None:
             question = await stream.method("elicitation/create")
             await wire.fleet.kill(0)
         async with wire.open(on=1, after=stream.last_id) as resumed:
+            told = await resumed.method("notifications/cancelled")
             answer = await resumed.result()
+        assert told["params"]["requestId"] == question["id"]
         assert answer["error"]["data"]["reason"] == "replica-died"
         assert not await wire.fleet.replicas[1].store.inbox.put(
             SessionId(str(wire.session)), question["id"], b"{}"

@@ -1,6 +1,5 @@
 """Sending: what goes to a client is stored first, on the stream that it belongs to, and then delivered."""
 
-import contextlib
 import itertools
 import secrets
 import time
@@ -397,11 +396,3 @@ class Relay:
                 else:
                     sent += 1
         return sent
-
-    async def end_for_dead(self, session: SessionId, stream: StreamId, error: bytes) -> None:
-        """Append the final event in place of a replica that died. Whoever comes second changes nothing."""
-        # A writer of its own each time: two readers in this process may come to this at once.
-        key = AppendKey(secrets.token_hex(8), 1)
-        with contextlib.suppress(StreamError, SessionGone):
-            await self.log.append(session, stream, error, key=key, final=True)
-        self.hub.wake(session)

@@ -1,6 +1,5 @@
 """One server process among its peers: it holds the parts together, shows that it lives, and keeps house."""
 
-import json
 import logging
 import math
 import random
@@ -26,6 +25,7 @@ from holdfast.sessions.drain import Drain
 from holdfast.sessions.guarded import GuardedBackend
 from holdfast.sessions.hub import DISPLACED_RETRY_MILLISECONDS, Hub, Reader
 from holdfast.sessions.inbox import WaitingRoom, writer_of
+from holdfast.sessions.orphans import end_for_dead
 from holdfast.sessions.protocols import Backend, Kernel
 from holdfast.sessions.pulse import HEARTBEAT_SECONDS, Pulse
 from holdfast.sessions.pumps import Pumps
@@ -62,7 +62,6 @@ _LAST_WRITE_SECONDS: Final = 2.0
 """How long the end of a stream may take to be written when this process ends."""
 
 _LOOP_LOOK_SECONDS: Final = 1.0
-_REPLICA_DIED: Final = -32603
 
 _Job: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -211,8 +210,8 @@ class Replica:
     def tail(self, reader: Reader, cursor: Position) -> Tail:
         """Read on from a cursor, for a reader in this process."""
 
-        async def end_orphan(stream: StreamState) -> bool:
-            return await self._end_orphan(reader, stream)
+        async def end_orphan(stream: StreamState, epoch: str) -> bool:
+            return await self._end_orphan(reader, stream, epoch)
 
         return Tail(self.backend.log, reader, cursor, end_orphan=end_orphan, replica=self.id)
 
@@ -334,7 +333,7 @@ class Replica:
             with anyio.move_on_after(_JOB_SECONDS):
                 await self._contained(job)
 
-    async def _end_orphan(self, reader: Reader, stream: StreamState) -> bool:
+    async def _end_orphan(self, reader: Reader, stream: StreamState, epoch: str) -> bool:
         writer = stream.replica
         try:
             if writer is None or await self.pulse.is_alive(writer):
@@ -343,7 +342,8 @@ class Replica:
             self.observer.store_failed("alive", error)
             return False
         logger.warning("replica %s died: ending its stream of session %s", writer, shorten(reader.session))
-        await self.relay.end_for_dead(reader.session, reader.stream, _died(stream.request_id))
+        await end_for_dead(self.backend.log, reader.session, reader.stream, stream, epoch=epoch)
+        self.hub.wake(reader.session)
         self.observer.orphan_ended(reader.session, reader.stream, writer)
         # It may have been asleep: when it wakes up, its handler must not wait for what cannot come any more.
         if stream.request_id is not None:
@@ -440,13 +440,3 @@ _SIGNALS: Final = {
     "echo": ("token",),
 }
 """The kinds that this release knows, with their fields; the first one is always there."""
-
-
-def _died(request_id: RequestId | None) -> bytes:
-    """The answer to a request whose handler died with its process."""
-    error = {
-        "code": _REPLICA_DIED,
-        "message": "The server process that handled this request died before it answered",
-        "data": {"reason": "replica-died", "retryable": True},
-    }
-    return json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}, separators=(",", ":")).encode()

@@ -35,7 +35,7 @@ class Tail:
         reader: Reader,
         cursor: Position,
         *,
-        end_orphan: Callable[[StreamState], Awaitable[bool]],
+        end_orphan: Callable[[StreamState, str], Awaitable[bool]],
         replica: ReplicaId,
     ) -> None:
         """Start after `cursor`.
@@ -44,7 +44,8 @@ class Tail:
             log: where the stream is.
             reader: its registration in this process.
             cursor: everything up to here has been delivered.
-            end_orphan: appends the final event if the replica that writes the stream is gone, and says so.
+            end_orphan: appends the final event if the replica that writes the stream is gone, and says so;
+                its second argument is the present epoch.
             replica: this process.
         """
         self.cursor = cursor
@@ -199,17 +200,17 @@ class Tail:
         page = await self._log.read(self._reader.session, self._reader.stream, after=self.cursor, limit=_PAGE)
         self.stream = page.stream
         if page.complete and page.stream.running:
-            await self._look_after_writer(page.stream)
+            await self._look_after_writer(page.stream, page.cursor.epoch)
         self._stale = not page.complete or self._reader.hinted
         self._advance(page.cursor, ended=page.complete and not page.stream.running)
         return [self._without_what_was_given(event) for event in page.events]
 
-    async def _look_after_writer(self, stream: StreamState) -> None:
+    async def _look_after_writer(self, stream: StreamState, epoch: str) -> None:
         """Remember which other replica writes a running stream; if it is gone, end the stream for it."""
         if stream.replica in (None, self._replica):
             return
         self._reader.writer = stream.replica
-        if await self._end_orphan(stream):
+        if await self._end_orphan(stream, epoch):
             self._reader.wake()
 
     def _advance(self, position: Position, *, ended: bool) -> None:

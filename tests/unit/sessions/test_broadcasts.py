@@ -86,7 +86,7 @@ class World:
         self.hub.release(self.reader)
         self.reader = self.hub.open(SESSION, STANDALONE, "t")
 
-        async def no_orphans(_: object) -> bool:
+        async def no_orphans(_state: object, _epoch: str) -> bool:
             return False
 
         self.tail = Tail(self.other.log, self.reader, after, end_orphan=no_orphans, replica=HERE)

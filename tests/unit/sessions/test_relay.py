@@ -115,16 +115,10 @@ async def test_another_replicas_answer_stands() -> None:
     stream = LoggedStream(relay, await new_session(backend), 1)
     await stream.open()
     reader, _ = stream.opened()
-    await relay.end_for_dead(stream.session, stream.stream, b"it died")
-    await relay.end_for_dead(stream.session, stream.stream, b"it died, says another")
+    await backend.log.append(stream.session, stream.stream, b"it died", final=True)
     await stream.finish(b"answer")
     assert await payloads(backend, stream) == [b"it died"]
     assert reader.hinted
-
-
-async def test_ending_a_stream_of_a_session_that_is_gone_is_no_error() -> None:
-    relay, _ = make_relay()
-    await relay.end_for_dead(SessionId("gone"), mint_stream_id(), b"x")
 
 
 async def test_readers_look_at_the_log_after_an_append_of_unknown_outcome() -> None:

@@ -76,7 +76,7 @@ def make_tail(log: ScriptedLog, *, orphans: "list[StreamState] | None" = None) -
     hub = Hub()
     reader = hub.open(SESSION, STREAM, "t")
 
-    async def end_orphan(stream: StreamState) -> bool:
+    async def end_orphan(stream: StreamState, _epoch: str) -> bool:
         if orphans is None:
             return False
         orphans.append(stream)
