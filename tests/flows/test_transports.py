@@ -218,6 +218,24 @@ class FourMethods(holdfast.SessionManager):
                 controller.enqueue(data)
 
 
+async def test_the_end_of_an_older_connection_takes_nothing_from_the_newer_one() -> None:
+    manager = FourMethods()
+    async with served(holdfast.HttpTransport(sdk_server(), session_manager=manager)) as client:
+        wire = wire_of(client)
+        await wire.initialize()
+        session = str(wire.session)
+        async with AsyncExitStack() as older, AsyncExitStack() as newer:
+            await older.enter_async_context(wire.open())
+            await until(lambda: manager.has(session))
+            first = manager.controllers[session]
+            stream = await newer.enter_async_context(wire.open())
+            await until(lambda: manager.controllers[session] is not first)
+            await older.aclose()
+            await anyio.wait_all_tasks_blocked()
+            manager.send([session], 'event: message\ndata: {"jsonrpc":"2.0","method":"notifications/x"}\n\n')
+            await stream.method("notifications/x")
+
+
 async def test_a_manager_of_ones_own_carries_standalone_streams() -> None:
     manager = FourMethods()
     async with served(holdfast.HttpTransport(sdk_server(), session_manager=manager)) as client:

@@ -57,6 +57,7 @@ class ManagedStandalone:
         self._streams = streams
         self._guards = guards
         self._replica = replica
+        self._newest: dict[str, SseResponse] = {}
 
     @staticmethod
     def guards(app: Starlette) -> Guards:
@@ -84,9 +85,12 @@ class ManagedStandalone:
         self._guards.check(http.headers)
         session = http.headers[b"mcp-session-id"].decode("latin-1")
         await self._replica().registry.find(session, principal_of(http.scope))
-        response = SseResponse(headers={"mcp-session-id": session})
-        await settled(self._streams.create(session, response))
+        response = self._newest[session] = SseResponse(headers={"mcp-session-id": session})
         try:
+            await settled(self._streams.create(session, response))
             await response(http.scope, http.receive, http.send)
         finally:
-            await settled(self._streams.delete(session))
+            # A client that has come back has another one, and this one may be noticed to be gone only now.
+            if self._newest.get(session) is response:
+                del self._newest[session]
+                await settled(self._streams.delete(session))
