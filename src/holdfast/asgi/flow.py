@@ -11,6 +11,7 @@ from holdfast.asgi import sse
 from holdfast.asgi.guards import Receive, Send
 from holdfast.asgi.jsonrpc import INTERNAL_ERROR, encode_error
 from holdfast.errors import PositionLost, SessionGone, StoreError, StreamError, StreamUnknown
+from holdfast.sessions.breaker import STORE_RETRY_SECONDS
 from holdfast.sessions.cancellation import is_foreign_cancellation
 from holdfast.sessions.hub import Reader
 from holdfast.sessions.notices import events_lost
@@ -19,7 +20,6 @@ from holdfast.sessions.tail import Tail
 from holdfast.sessions.types import STANDALONE, UNSTORED, Event
 
 __all__ = [
-    "STORE_RETRY_SECONDS",
     "Flow",
     "answer_lost",
     "end_stream",
@@ -29,7 +29,6 @@ __all__ = [
     "write_all",
 ]
 
-STORE_RETRY_SECONDS: Final = (0.2, 1.0)
 _LAST_WORDS_SECONDS: Final = 10.0
 _EARLIEST: Final = 0.75
 """Keepalives are sent after this share of the longest silence or more: not for all clients in one moment."""

@@ -12,11 +12,12 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from holdfast.asgi import sse
-from holdfast.asgi.flow import STORE_RETRY_SECONDS, answer_lost, end_stream, tell_gap, write, write_all
+from holdfast.asgi.flow import answer_lost, end_stream, tell_gap, write, write_all
 from holdfast.asgi.guards import Http, Send
 from holdfast.asgi.http_sse_cursor import Cursor
 from holdfast.asgi.streaming import Streaming, not_before, start_stream, while_connected
 from holdfast.errors import PositionLost, SessionGone, StoreError, StreamUnknown
+from holdfast.sessions.breaker import STORE_RETRY_SECONDS
 from holdfast.sessions.event_id import decode_event_id, encode_event_id
 from holdfast.sessions.hub import Reader
 from holdfast.sessions.tail import Tail

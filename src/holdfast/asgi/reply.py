@@ -5,7 +5,6 @@ before one is needed.
 """
 
 import random
-from typing import Final
 
 import anyio
 
@@ -13,14 +12,13 @@ from holdfast.asgi.guards import Http
 from holdfast.asgi.responses import send_json
 from holdfast.asgi.streaming import Streaming
 from holdfast.errors import SessionGone, StoreError, StreamError
+from holdfast.sessions.breaker import STORE_RETRY_SECONDS
 from holdfast.sessions.cancellation import is_foreign_cancellation
 from holdfast.sessions.relay import LoggedStream, Outlet, UnloggedStream
 from holdfast.sessions.replica import Replica
 from holdfast.sessions.types import SessionFacts
 
 __all__ = ["Reply"]
-
-_STORE_RETRY_SECONDS: Final = (0.2, 1.0)
 
 
 class Reply:
@@ -111,7 +109,7 @@ class _Writer:
             try:
                 await self._outlet.open()
             except (StoreError, SessionGone):
-                with anyio.move_on_after(random.uniform(*_STORE_RETRY_SECONDS)):
+                with anyio.move_on_after(random.uniform(*STORE_RETRY_SECONDS)):
                     await self.opened.wait()
         return self._outlet.answer is None
 

@@ -12,9 +12,12 @@ import anyio
 from holdfast.errors import StoreUnavailable
 from holdfast.observe import NOBODY, Observer
 
-__all__ = ["Breaker"]
+__all__ = ["STORE_RETRY_SECONDS", "Breaker"]
 
 logger = logging.getLogger("holdfast")
+
+STORE_RETRY_SECONDS: Final = (0.2, 1.0)
+"""Between two attempts of those who cannot do without the store. Not all in the same moment."""
 
 STALL_SECONDS: Final = 0.4
 """Nothing was answered for so long while something waits: time to ask whether anybody is there."""

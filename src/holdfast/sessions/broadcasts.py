@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from holdfast.errors import PositionLost, StoreError
+from holdfast.sessions.breaker import STORE_RETRY_SECONDS
 from holdfast.sessions.hub import Hub
 from holdfast.sessions.protocols import BroadcastLog
 from holdfast.sessions.types import GENESIS, AppendKey, Event, Position, ReplicaId
@@ -23,8 +24,6 @@ _HELD_BYTES: Final = 2 * 2**20
 _PAGE: Final = 500
 _WOKEN_AT_ONCE: Final = 32
 """Readers woken before others get their turn: each of them writes to its client."""
-
-_STORE_RETRY_SECONDS: Final = (0.2, 1.0)
 
 
 class BroadcastsLost(PositionLost):
@@ -136,7 +135,7 @@ class Broadcasts:
                 self._stale = True
             except StoreError:
                 self._stale = True
-                await anyio.sleep(random.uniform(*_STORE_RETRY_SECONDS))
+                await anyio.sleep(random.uniform(*STORE_RETRY_SECONDS))
             else:
                 if page.cursor.epoch != self._top.epoch:
                     self._begin(Position(page.cursor.epoch, self._top.offset))

@@ -2,12 +2,11 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Self, cast
-
-from typing_extensions import override
+from typing import Any, cast
 
 from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.sessions.breaker import Breaker
+from holdfast.sessions.delegating import DelegatingBackend
 from holdfast.sessions.protocols import (
     Backend,
     BroadcastLog,
@@ -17,18 +16,16 @@ from holdfast.sessions.protocols import (
     ReplicaDirectory,
     SessionStore,
     SubscriptionIndex,
-    Transfer,
 )
-from holdfast.sessions.types import ReplicaId
 
 __all__ = ["GuardedBackend"]
 
 
-class GuardedBackend(Backend):
+class GuardedBackend(DelegatingBackend):
     """What a replica uses of its store."""
 
     def __init__(self, inner: Backend, breaker: Breaker) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self._log = cast("EventLog", _Part(breaker, inner.log))
         self._broadcasts = cast("BroadcastLog", _Part(breaker, inner.broadcasts))
         self._sessions = cast("SessionStore", _Part(breaker, inner.sessions))
@@ -36,60 +33,6 @@ class GuardedBackend(Backend):
         self._bus = cast("Bus", _Part(breaker, inner.bus))
         self._subscriptions = cast("SubscriptionIndex", _Part(breaker, inner.subscriptions))
         self._replicas = cast("ReplicaDirectory", _Part(breaker, inner.replicas))
-
-    @property
-    @override
-    def replica(self) -> ReplicaId:
-        return self.inner.replica
-
-    @property
-    @override
-    def log(self) -> EventLog:
-        return self._log
-
-    @property
-    @override
-    def broadcasts(self) -> BroadcastLog:
-        return self._broadcasts
-
-    @property
-    @override
-    def sessions(self) -> SessionStore:
-        return self._sessions
-
-    @property
-    @override
-    def inbox(self) -> Inbox:
-        return self._inbox
-
-    @property
-    @override
-    def bus(self) -> Bus:
-        return self._bus
-
-    @property
-    @override
-    def subscriptions(self) -> SubscriptionIndex:
-        return self._subscriptions
-
-    @property
-    @override
-    def replicas(self) -> ReplicaDirectory:
-        return self._replicas
-
-    @property
-    @override
-    def transfer(self) -> Transfer:
-        return self.inner.transfer
-
-    @override
-    async def __aenter__(self) -> Self:
-        await self.inner.__aenter__()
-        return self
-
-    @override
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.inner.__aexit__(*exc_info)
 
 
 class _Part:

@@ -14,6 +14,7 @@ from typing import Any, Final, Self, cast
 from typing_extensions import override
 
 from holdfast.errors import StoreError, StoreUnavailable
+from holdfast.sessions.delegating import DelegatingBackend
 from holdfast.sessions.protocols import (
     Backend,
     BroadcastLog,
@@ -25,26 +26,24 @@ from holdfast.sessions.protocols import (
     SubscriptionIndex,
     Transfer,
 )
-from holdfast.sessions.types import ReplicaId
 
 __all__ = ["FaultyBackend"]
 
 _REMEMBERED_CALLS: Final = 100_000
 
 
-class FaultyBackend(Backend):
+class FaultyBackend(DelegatingBackend):
     """Passes every call on to another backend, or fails it; and remembers what was called.
 
     Hints of the other backend (wake-ups, answers, bus messages, announcements) keep coming, unless they are
     to be lost: it is calls that fail.
 
     Attributes:
-        inner: the backend behind it.
         calls: names of the calls so far, such as `log.append`, failed ones included.
     """
 
     def __init__(self, inner: Backend) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.calls: list[str] = []
         self._patterns: tuple[str, ...] = ()
         self._error: Callable[[str], StoreError] = StoreUnavailable
@@ -99,60 +98,10 @@ class FaultyBackend(Backend):
         if done == self._carried_out and any(fnmatchcase(name, pattern) for pattern in self._patterns):
             raise self._error(f"{name} fails because a test wants it to")
 
-    @property
-    @override
-    def replica(self) -> ReplicaId:
-        return self.inner.replica
-
-    @property
-    @override
-    def log(self) -> EventLog:
-        return self._log
-
-    @property
-    @override
-    def broadcasts(self) -> BroadcastLog:
-        return self._broadcasts
-
-    @property
-    @override
-    def sessions(self) -> SessionStore:
-        return self._sessions
-
-    @property
-    @override
-    def inbox(self) -> Inbox:
-        return self._inbox
-
-    @property
-    @override
-    def bus(self) -> Bus:
-        return self._bus
-
-    @property
-    @override
-    def subscriptions(self) -> SubscriptionIndex:
-        return self._subscriptions
-
-    @property
-    @override
-    def replicas(self) -> ReplicaDirectory:
-        return self._replicas
-
-    @property
-    @override
-    def transfer(self) -> Transfer:
-        return self._transfer
-
     @override
     async def __aenter__(self) -> Self:
         self.check("connect")
-        await self.inner.__aenter__()
-        return self
-
-    @override
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.inner.__aexit__(*exc_info)
+        return await super().__aenter__()
 
 
 class _Part:
