@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections import OrderedDict
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -31,7 +31,8 @@ HOLD_SECONDS: Final = 2.0
 HOLD_LISTENER_SECONDS: Final = 10.0
 """How long who only wants to listen waits: nothing is held up by that."""
 
-_CACHED_SESSIONS: Final = 20_000
+_GENERATION_SESSIONS: Final = 20_000
+_GENERATION_SECONDS: Final = 150.0
 
 
 def mint_session_id() -> SessionId:
@@ -64,7 +65,9 @@ async def session_exists(log: EventLog, session_id: str) -> bool:
 class Registry:
     """Opens, finds and closes sessions.
 
-    What never changes in a session is cached; whether it lives is asked of the store every time.
+    What never changes in a session is cached; whether it lives is asked of the store every time. The cache
+    has two generations: who is used is in the young one, which becomes the old one when it has had its time
+    or is full, and the old one is forgotten then. So an idle session needs neither a timer nor a time stamp.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class Registry:
         self._observer = observer
         self._breaker = breaker or Breaker()
         self._max_sessions = max_sessions
-        self._facts: OrderedDict[SessionId, SessionFacts] = OrderedDict()
+        self._young: dict[SessionId, SessionFacts] = {}
+        self._old: dict[SessionId, SessionFacts] = {}
+        self._young_since = time.monotonic()
         self._used: dict[SessionId, SessionFacts] = {}
 
     async def open(self, facts: SessionFacts) -> SessionFacts:
@@ -108,7 +113,7 @@ class Registry:
             StoreUnavailable: the store cannot say.
         """
         session = SessionId(session)
-        facts = self._facts.get(session)
+        facts = self._young.get(session) or self._old.get(session)
         if facts is None and _SESSION_ID.fullmatch(session) is None:
             raise SessionGone("no such session")
         try:
@@ -142,12 +147,22 @@ class Registry:
     def forget(self, session: SessionId) -> None:
         """Drop what is cached of a session that ended."""
         self._used.pop(session, None)
-        if self._facts.pop(session, None) is not None:
+        young, old = self._young.pop(session, None), self._old.pop(session, None)
+        if young is not None or old is not None:
             self._observer.session_ended(session)
 
     def mark_used(self, sessions: Iterable[SessionId]) -> None:
         """These sessions have an open stream or a running request here."""
-        self._used.update((s, self._facts[s]) for s in sessions if s in self._facts)
+        # All are looked up first: remembering some may drop what is old.
+        used = [self._young.get(session) or self._old.get(session) for session in sessions]
+        for facts in used:
+            if facts is not None:
+                self._remember(facts)
+
+    def forget_idle(self) -> None:
+        """Drop what is cached of sessions that were not used for a few minutes; to be called now and then."""
+        if time.monotonic() - self._young_since >= _GENERATION_SECONDS:
+            self._next_generation()
 
     async def refresh_index(self) -> Sequence[SessionFacts]:
         """Keep the sessions that were used here since the last call in the index, and return them."""
@@ -164,7 +179,10 @@ class Registry:
         self._used[facts.id] = facts
         if not facts.protocol_version:
             return  # not settled yet
-        self._facts[facts.id] = facts
-        self._facts.move_to_end(facts.id)
-        if len(self._facts) > _CACHED_SESSIONS:
-            self._facts.popitem(last=False)
+        self._young[facts.id] = facts
+        if len(self._young) >= _GENERATION_SESSIONS:
+            self._next_generation()
+
+    def _next_generation(self) -> None:
+        self._young, self._old = {}, self._young
+        self._young_since = time.monotonic()

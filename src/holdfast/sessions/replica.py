@@ -390,6 +390,7 @@ class Replica:
         """Keep alive what is in use here, find out what ended, and let go of what is idle here."""
         sessions = list({*self.hub.sessions(), *self.running.busy_sessions()})
         self.registry.mark_used(sessions)
+        self.registry.forget_idle()
         for start in range(0, len(sessions), _UPKEEP_BATCH):
             await self._contained(self._renew, sessions[start : start + _UPKEEP_BATCH])
         for session in self.kernel.idle(_IDLE_HERE_SECONDS):

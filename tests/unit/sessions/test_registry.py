@@ -10,6 +10,23 @@ from holdfast.testing.conformance.harness import HOSTILE_IDS, new_facts
 from holdfast.testing.faults import FaultyBackend
 
 
+class Clock:
+    """The registry's clock, in seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 1_000.0
+        monkeypatch.setattr("holdfast.sessions.registry.time", self)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def cached(registry: Registry) -> int:
+    """Of how many sessions something is kept."""
+    young, old = registry._young, registry._old  # pyright: ignore[reportPrivateUsage]
+    return len(young | old)
+
+
 def make_store() -> FaultyBackend:
     return FaultyBackend(MemoryBackend())
 
@@ -111,14 +128,74 @@ async def test_a_session_that_ended_is_not_refreshed() -> None:
 
 
 async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.sessions.registry._CACHED_SESSIONS", 3)
+    monkeypatch.setattr("holdfast.sessions.registry._GENERATION_SESSIONS", 2)
+    registry = Registry(make_store())
+    all_facts = [new_facts() for _ in range(9)]
+    for facts in all_facts:
+        await registry.open(facts)
+        assert cached(registry) <= 4
+    for facts in all_facts:
+        assert (await registry.find(facts.id, None)).facts == facts
+        assert cached(registry) <= 4
+
+
+async def test_nothing_of_an_idle_session_stays_in_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DESIGN 9: an idle session without a stream costs nothing in any process."""
+    now = Clock(monkeypatch)
+    registry = Registry(make_store())
+    idle, used, open_here = (new_facts() for _ in range(3))
+    for facts in (idle, used, open_here):
+        await registry.open(facts)
+    await registry.refresh_index()
+    for _ in range(20):  # ten minutes, as the upkeep goes
+        now.seconds += 30
+        await registry.find(used.id, None)
+        registry.mark_used([open_here.id])
+        registry.forget_idle()
+        await registry.refresh_index()
+    assert cached(registry) == 2
+    registry.mark_used([used.id, open_here.id])
+    assert {facts.id for facts in await registry.refresh_index()} == {used.id, open_here.id}
+    assert (await registry.find(idle.id, None)).facts == idle
+
+
+async def test_all_that_is_marked_is_kept_in_the_index_even_if_it_is_too_much_for_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("holdfast.sessions.registry._GENERATION_SESSIONS", 3)
     registry = Registry(make_store())
     all_facts = [new_facts() for _ in range(5)]
     for facts in all_facts:
         await registry.open(facts)
-    assert len(registry._facts) == 3  # pyright: ignore[reportPrivateUsage]
-    for facts in all_facts:
-        assert (await registry.find(facts.id, None)).facts == facts
+    await registry.refresh_index()
+    registry.mark_used([facts.id for facts in all_facts])
+    assert len(await registry.refresh_index()) == 5
+
+
+async def test_a_session_that_is_used_is_not_forgotten_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Clock(monkeypatch)
+    store = make_store()
+    registry = Registry(store)
+    facts = new_facts()
+    await registry.open(facts)
+    now.seconds += 149
+    registry.forget_idle()
+    now.seconds += 1
+    registry.forget_idle()  # old now, and still there
+    now.seconds += 149
+    registry.forget_idle()
+    assert cached(registry) == 1
+
+
+async def test_a_session_that_ends_while_it_is_idle_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Clock(monkeypatch)
+    registry = Registry(make_store())
+    facts = new_facts()
+    await registry.open(facts)
+    now.seconds += 200
+    registry.forget_idle()
+    await registry.close(facts.id)
+    assert cached(registry) == 0
 
 
 def test_minted_ids_are_long_unguessable_and_fit_for_keys() -> None:
