@@ -99,7 +99,7 @@ class RedisEventLog(EventLog):
             self._options.max_bytes,
             self._replica,
             f"1 e {session} {self._announcing}",
-            activity("stream.closed", stream=stream) if final else "",
+            *((activity("stream.closed", stream=stream),) if final else ()),
         )
         status, *rest = await self._client.run(
             scripts.APPEND, self._keys.session(session), args, safe=key is not None

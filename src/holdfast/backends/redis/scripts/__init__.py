@@ -11,6 +11,7 @@ from typing_extensions import override
 __all__ = ["ALL", "Script"]
 
 _INCLUDE: Final = re.compile(r"^-- include: (.+)\n", re.MULTILINE)
+_INCLUDE_HERE: Final = re.compile(r"^ *-- include here: (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,11 +38,15 @@ def _read(name: str) -> str:
     return (files(__name__) / f"{name}.lua").read_text("utf-8")
 
 
+def _shared(include: re.Match[str]) -> str:
+    return "\n".join(_read(f"_{part.strip()}") for part in include[1].split(","))
+
+
 def _load(name: str) -> Script:
     source = _read(name)
     if include := _INCLUDE.search(source):
-        shared = [_read(f"_{part.strip()}") for part in include[1].split(",")]
-        source = "\n".join([*shared, source])
+        source = f"{_shared(include)}\n{source}"
+    source = _INCLUDE_HERE.sub(_shared, source)
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

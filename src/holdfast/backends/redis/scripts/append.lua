@@ -1,4 +1,3 @@
--- include: session, fence, record, ask, trim
 -- Store one event with the next offset, trim, and announce it: one atomic step.
 -- KEYS: session
 -- ARGV: 3 stream   4 payload   5 writer ("" = no key)   6 counter
@@ -17,7 +16,18 @@
 -- All entries have the same fields in the same order (s stream, p how far back the previous event of the stream is,
 -- f flag, d payload): then a node of the stream stores the names once.
 -- This is the hot path, and the store carries out one script at a time. So what only some events need is read and
--- built for these; numbers that come as text stay text; and `record` is taken apart here and not by `decode`.
+-- built for these; even a function costs the making of its closure. Numbers that come as text stay text, and a record is
+-- taken apart here as far as it has to be.
+
+local META, LOG, INCARNATION = KEYS[1], KEYS[2], ARGV[1]
+
+local function rarely()
+  -- include here: session, fence, record, ask, trim
+  return {
+    touch = touch, note = note, fence = fence, decode = decode, encode = encode, ask = ask, withdraw = withdraw,
+    trim = trim,
+  }
+end
 
 local stream, payload, writer, counter, flag = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local standalone, field = stream == '-', 's:' .. stream
@@ -30,9 +40,16 @@ end
 local epoch, top, text = m[1], m[3], m[8]
 if not epoch then return { 'gone' } end
 if not text then return { 'unknown' } end
-if m[2] ~= INCARNATION and INCARNATION ~= '?' then epoch = fence(epoch, m[2], top, redis.call('HGET', META, 'f')) end
-local state, open, last, between, keyed, last_writer, last_counter, request =
-  string.match(text, '^(.)(|%d+|)(%d+)(|%d+|[^|]*|)(([^|]*)|(%d*)|%d*|%d*)(|.*)$')
+if m[2] ~= INCARNATION and INCARNATION ~= '?' then
+  epoch = rarely().fence(epoch, m[2], top, redis.call('HGET', META, 'f'))
+end
+local standing, last, between, last_writer, last_counter, rest -- the record, around what may change in it
+if writer == '' or standalone then
+  standing, last, rest = string.match(text, '^(.|%d+|)(%d+)(.*)$')
+else
+  standing, last, between, last_writer, last_counter, rest =
+    string.match(text, '^(.|%d+|)(%d+)(|%d+|[^|]*|)([^|]*)|(%d*)|%d*|%d*(|.*)$')
+end
 
 -- A repetition? A request stream has one writer at a time, the standalone stream has many:
 -- k = "<writer> <counter> <offset> <previous>;..." newest first.
@@ -48,7 +65,7 @@ if writer ~= '' then
   end
   if c == counter then
     if not standalone then
-      local record = decode(text)
+      local record = rarely().decode(text)
       o, p = record.offset, record.previous
     end
     local e = redis.call('XRANGE', LOG, o .. '-0', o .. '-0')[1]
@@ -56,7 +73,7 @@ if writer ~= '' then
   end
   if c and tonumber(c) > tonumber(counter) then return { 'stale' } end
 end
-if state == 'c' then return { 'closed' } end
+if string.byte(text) == 99 then return { 'closed' } end
 
 local offset, previous = top + 1, tonumber(last)
 local at = string.format('%d', offset)
@@ -69,31 +86,32 @@ if standalone then
   plain = flag == '0' and m[9] + 1 or tonumber(m[9])
   changes[9], changes[10] = 'y', plain
 end
-if flag == 'f' then state = 'c' end
-if writer ~= '' then
-  if standalone then
-    local kept, n = { writer .. ' ' .. counter .. ' ' .. at .. ' ' .. last .. ';' }, 1
-    for one, w in string.gmatch(writers, '(([^ ;]+) %d+ %d+ %d+;)') do
-      if n == 16 then break end -- lives of replicas that wrote to this stream last
-      if w ~= writer then
-        n = n + 1
-        kept[n] = one
-      end
+if flag == 'f' then standing = 'c' .. string.sub(standing, 2) end
+if writer == '' then
+  text = standing .. at .. rest
+elseif standalone then
+  text = standing .. at .. rest
+  local kept, n = { writer .. ' ' .. counter .. ' ' .. at .. ' ' .. last .. ';' }, 1
+  for one, w in string.gmatch(writers, '(([^ ;]+) %d+ %d+ %d+;)') do
+    if n == 16 then break end -- lives of replicas that wrote to this stream last
+    if w ~= writer then
+      n = n + 1
+      kept[n] = one
     end
-    changes[11], changes[12] = 'k', table.concat(kept)
-  else
-    keyed = writer .. '|' .. counter .. '|' .. at .. '|' .. last
   end
+  changes[11], changes[12] = 'k', table.concat(kept)
+else
+  text = standing .. at .. between .. writer .. '|' .. counter .. '|' .. at .. '|' .. last .. rest
 end
-text = state .. open .. at .. between .. keyed .. request
 
 local most_events, most_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
 if (count > most_events or bytes > most_bytes) and count > 1 then
-  local more, record = redis.call('HMGET', META, 't', 'y'), decode(text)
+  local rare, more = rarely(), redis.call('HMGET', META, 't', 'y')
+  local record = rare.decode(text)
   local t, damaged
   t, count, bytes, plain, damaged =
-    trim(more[1], offset, count, bytes, plain or tonumber(more[2]), most_events, most_bytes, stream, record)
-  text = encode(record)
+    rare.trim(more[1], offset, count, bytes, plain or tonumber(more[2]), most_events, most_bytes, stream, record)
+  text = rare.encode(record)
   local n = #changes
   if damaged then
     count, bytes, plain = 1, #payload, standalone and flag == '0' and 1 or 0
@@ -104,19 +122,25 @@ end
 changes[4], changes[6], changes[8] = string.format('%d', count), string.format('%d', bytes), text
 redis.call('HSET', META, unpack(changes))
 
-touch(m[4])
-if count == 1 then expire_with_meta(LOG) end
+local left = redis.call('PTTL', META)
+if left < tonumber(m[4]) then
+  rarely().touch(m[4])
+elseif count == 1 then
+  redis.call('PEXPIRE', LOG, left)
+end
 if flag == 'f' then
-  withdraw(stream)
-  note(ARGV[12])
+  local rare = rarely()
+  rare.withdraw(stream)
+  rare.note(ARGV[12])
 elseif flag ~= '0' then
-  ask(string.sub(flag, 2), at, ARGV[10], stream)
+  rarely().ask(string.sub(flag, 2), at, ARGV[10], stream)
 end
 
 -- Wake the replicas that watch. Leases that ran out are dropped here.
 local leases = m[7]
 if leases and leases ~= '' then
-  local now, kept, n, dead = now_ms(), {}, 0, false
+  local t, kept, n, dead = redis.call('TIME'), {}, 0, false
+  local now = t[1] * 1000 + math.floor(t[2] / 1000)
   local hint, head, tail, most
   for who, deadline in string.gmatch(leases, '([^ ;]+) (%d+);') do
     if tonumber(deadline) > now then
