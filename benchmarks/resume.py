@@ -16,6 +16,7 @@ from benchmarks.load import INITIALIZE
 from benchmarks.material import message
 from benchmarks.processes import Serving, serving
 from holdfast.backends import open_store
+from holdfast.sessions.tail import PAGE_EVENTS
 from holdfast.sessions.types import STANDALONE, AppendKey, SessionId
 from tests.servers import RunningServer, start_server
 
@@ -113,7 +114,7 @@ async def miss(url: str, session: str, redis: RunningServer | None) -> Mapping[s
         before = round_trips(redis)
         began, cursor, complete, received, reads = time.perf_counter(), there.top, False, 0, 0
         while not complete:
-            page = await backend.log.read(SessionId(session), STANDALONE, after=cursor, limit=500)
+            page = await backend.log.read(SessionId(session), STANDALONE, after=cursor, limit=PAGE_EVENTS)
             cursor, complete, reads = page.cursor, page.complete, reads + 1
             received += sum(len(event.payload) for event in page.events)
         took = time.perf_counter() - began

@@ -11,9 +11,10 @@ from holdfast.sessions.hub import Reader
 from holdfast.sessions.protocols import EventLog
 from holdfast.sessions.types import BROADCAST, GENESIS, UNSTORED, Event, Position, ReplicaId, StreamState
 
-__all__ = ["Tail"]
+__all__ = ["PAGE_EVENTS", "Tail"]
 
-_PAGE: Final = 500
+PAGE_EVENTS: Final = 1_000
+"""Most events of one read: who missed a thousand gets them in one round trip."""
 
 
 class Tail:
@@ -197,7 +198,8 @@ class Tail:
             self._stale = True
         if not self._stale or self._waits_for_places:
             return ()
-        page = await self._log.read(self._reader.session, self._reader.stream, after=self.cursor, limit=_PAGE)
+        session, stream = self._reader.session, self._reader.stream
+        page = await self._log.read(session, stream, after=self.cursor, limit=PAGE_EVENTS)
         self.stream = page.stream
         if page.complete and page.stream.running:
             await self._look_after_writer(page.stream, page.cursor.epoch)

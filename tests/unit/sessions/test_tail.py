@@ -10,11 +10,23 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from holdfast.backends.memory import MemoryBackend, MemoryData
 from holdfast.errors import PositionLost, SessionGone, StoreUnavailable
 from holdfast.sessions.hub import Hub, Reader
 from holdfast.sessions.protocols import EventLog
 from holdfast.sessions.tail import Tail
-from holdfast.sessions.types import Event, Page, Position, ReplicaId, SessionId, StreamId, StreamState
+from holdfast.sessions.types import (
+    STANDALONE,
+    Event,
+    Page,
+    Position,
+    ReplicaId,
+    SessionId,
+    StreamId,
+    StreamState,
+)
+from holdfast.testing.conformance.harness import new_facts
+from holdfast.testing.faults import FaultyBackend
 
 SESSION: Final = SessionId("s")
 STREAM: Final = StreamId("stream")
@@ -387,3 +399,23 @@ async def test_what_is_there_already_is_returned_without_waiting() -> None:
 
 async def _expect_nothing(tail: Tail) -> None:
     assert await _next(tail) == []
+
+
+async def test_a_thousand_missed_events_are_read_at_once() -> None:
+    store = FaultyBackend(MemoryBackend(MemoryData(max_events=1_000)))
+    facts = new_facts()
+    await store.sessions.open(facts, limit=None)
+    for number in range(1_000):
+        await store.log.append(facts.id, STANDALONE, b"%d" % number)
+    (top,) = await store.log.renew([facts.id])
+    assert top is not None
+    store.calls.clear()
+
+    async def nobody_died(_: StreamState) -> bool:
+        return False
+
+    reader = Hub().open(facts.id, STANDALONE, "token")
+    tail = Tail(store.log, reader, Position(top.epoch, 0), end_orphan=nobody_died, replica=HERE)
+    assert [event.payload for event in await tail.first()] == [b"%d" % number for number in range(1_000)]
+    assert await tail.present() == ()
+    assert store.calls == ["log.read"]
