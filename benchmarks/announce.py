@@ -39,6 +39,13 @@ def goals(medians: Medians) -> Iterable[Goal]:
     for what in (POSTED, INLINE):
         ratio = medians.ratio("p50 ms", {"store": "Redis", "what": what}, bare)
         yield Goal(f"p50 of {what}, as a multiple of {BARE}", 3, ratio, at_least=False)
+    posted, echoed, inline = (medians.get("p50 ms", store="Redis", what=w) for w in (POSTED, ECHOED, INLINE))
+    if posted is not None and echoed is not None and inline is not None:
+        # What HTTP and the SDK's kernel take is in the call that sends its client nothing but the answer.
+        part = posted / (echoed + inline)
+        yield Goal(
+            "the same, as a part of a POST to its own answer and an append to event", 1, part, at_least=False
+        )
 
 
 LINE = Line(
