@@ -407,15 +407,15 @@ async def test_a_thousand_missed_events_are_read_at_once() -> None:
     await store.sessions.open(facts, limit=None)
     for number in range(1_000):
         await store.log.append(facts.id, STANDALONE, b"%d" % number)
-    (top,) = await store.log.renew([facts.id])
-    assert top is not None
+    (renewed,) = await store.log.renew([facts.id])
+    assert renewed is not None
     store.calls.clear()
 
-    async def nobody_died(_: StreamState) -> bool:
+    async def nobody_died(_stream: StreamState, _: str) -> bool:
         return False
 
     reader = Hub().open(facts.id, STANDALONE, "token")
-    tail = Tail(store.log, reader, Position(top.epoch, 0), end_orphan=nobody_died, replica=HERE)
+    tail = Tail(store.log, reader, Position(renewed.top.epoch, 0), end_orphan=nobody_died, replica=HERE)
     assert [event.payload for event in await tail.first()] == [b"%d" % number for number in range(1_000)]
     assert await tail.present() == ()
     assert store.calls == ["log.read"]
