@@ -21,7 +21,8 @@ from tests.flows.wire import Stream
 
 __all__ = ["PATIENCE_SECONDS", "Client", "Command", "connected", "refused", "serving", "until"]
 
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 45.0
+"""A command that starts imports for seconds, and on a busy machine many do at once. A test has 60."""
 HEADERS: Final = {
     "accept": "application/json, text/event-stream",
     "content-type": "application/json",
