@@ -46,7 +46,7 @@ __all__ = ["LEVELS", "Framework", "Stage", "app_factory"]
 
 Framework: TypeAlias = Literal["sdk", "fastmcp"]
 LEVELS: Final[tuple[LoggingLevel, ...]] = ("debug", "info", "warning", "error")
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 30.0
 
 
 class Stage:
