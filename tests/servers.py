@@ -31,7 +31,7 @@ from tests.resp import Argument, Reply, exchange
 
 Flavour: TypeAlias = Literal["valkey", "redis"]
 FLAVOURS: tuple[Flavour, ...] = ("valkey", "redis")
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 PORT_ATTEMPTS = 5
 
