@@ -5,7 +5,7 @@ import json
 import pytest
 
 from holdfast.sessions.event_id import decode_event_id
-from holdfast.sessions.types import SessionId
+from holdfast.sessions.types import STANDALONE, SessionId
 from tests.flows.apps import Framework, Stage
 from tests.flows.conftest import Wired
 from tests.flows.wire import call, said
@@ -282,6 +282,53 @@ async def test_what_was_trimmed_is_said(wired: Wired) -> None:
         assert messages[0]["method"] == "notifications/message"
         assert messages[0]["params"]["data"]["event"] == "events-lost"
         assert said(messages[-1]) == "0:counted"
+
+
+async def test_the_head_of_an_answer_says_behind_which_event_it_goes_on(wired: Wired) -> None:
+    """So a client knows before the first event whether it gets all that it missed."""
+    async with wired() as wire:
+        async with wire.open(on=0) as standalone:
+            priming = await standalone.next()
+            assert priming is not None
+            assert standalone.headers["mcp-resume-from"] == priming.id
+        async with wire.calling("count", "5", on=0) as stream:
+            await stream.next()
+            step = await stream.next()
+            assert step is not None
+            assert "mcp-resume-from" not in stream.headers
+        async with wire.open(on=1, after=step.id) as resumed:
+            assert resumed.headers["mcp-resume-from"] == step.id
+        async with wire.calling("count", "1500", on=1) as stream:
+            priming = await stream.next()
+            assert priming is not None
+            await stream.rest()
+        async with wire.open(on=2, after=priming.id) as resumed:
+            assert resumed.headers["mcp-resume-from"] == "earliest"
+            told = await resumed.message()
+            assert told["params"]["data"]["requested"] == priming.id
+            again = told["params"]["data"]["complete_again_after"]
+        async with wire.open(on=0, after=again) as resumed:
+            assert resumed.headers["mcp-resume-from"] == again
+
+
+async def test_whoever_missed_something_is_told_to_look_at_what_it_subscribed_to(wired: Wired) -> None:
+    async with wired() as wire:
+        for uri in ("res://one", "res://two"):
+            await wire.request("resources/subscribe", {"uri": uri})
+        async with wire.open(on=0) as standalone:
+            priming = await standalone.next()
+            assert priming is not None
+        assert wire.session is not None
+        session, log = SessionId(wire.session), wire.fleet.replicas[0].store.log
+        for _ in range(1_100):  # more than any store keeps
+            await log.append(session, STANDALONE, b'{"jsonrpc":"2.0","method":"notifications/flood"}')
+        async with wire.open(on=1, after=priming.id) as resumed:
+            assert (await resumed.message())["params"]["data"]["event"] == "events-lost"
+            told = [await resumed.message() for _ in range(5)]
+        assert [message["method"] for message in told[:3]] == [
+            f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources")
+        ]
+        assert sorted(message["params"]["uri"] for message in told[3:]) == ["res://one", "res://two"]
 
 
 async def test_a_question_that_a_gap_would_hide_is_asked_again(wired: Wired, stage: Stage) -> None:

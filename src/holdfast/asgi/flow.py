@@ -24,7 +24,7 @@ __all__ = [
     "answer_lost",
     "end_stream",
     "frames",
-    "tell_gap",
+    "go_on_behind",
     "write",
     "write_all",
 ]
@@ -167,16 +167,27 @@ class Flow:
         try:
             events = await self._tail.present()
         except PositionLost as lost:
-            if not self._tail.go_on_behind(lost):
-                raise StreamUnknown from lost
-            return [*map(sse.frame, tell_gap(self._replica, self._reader, lost))]
+            return await self._told(lost)
         except StoreError as error:
-            self._replica.observer.store_failed("read", error)
-            await anyio.sleep(random.uniform(*STORE_RETRY_SECONDS))
-            self._again = True
-            return []
+            return await self._store_failed(error)
         self._final_sent = self._final_sent or any(event.final for event in events)
         return [*frames(self._tail, events)]
+
+    async def _told(self, lost: PositionLost) -> list[bytes]:
+        """Go on behind a gap; what tells of it. A store that fails meanwhile is asked again from the gap."""
+        try:
+            gap = await go_on_behind(self._replica, self._reader, self._tail, lost)
+        except StoreError as error:
+            return await self._store_failed(error)
+        if gap is None:
+            raise StreamUnknown from lost
+        return [*map(sse.frame, gap)]
+
+    async def _store_failed(self, error: StoreError) -> list[bytes]:
+        self._replica.observer.store_failed("read", error)
+        await anyio.sleep(random.uniform(*STORE_RETRY_SECONDS))
+        self._again = True
+        return []
 
     async def _write(self, chunks: Iterable[bytes]) -> None:
         await write_all(self._send, chunks)
@@ -202,10 +213,31 @@ class Flow:
                 await self._reader.wait()
 
 
-def tell_gap(replica: Replica, reader: Reader, lost: PositionLost) -> list[bytes]:
-    """What tells the client of a gap."""
+async def go_on_behind(
+    replica: Replica, reader: Reader, tail: Tail, lost: PositionLost
+) -> list[bytes] | None:
+    """Skip what is lost, and return what tells the client of it. None: there is no place to go on from.
+
+    Who misses something on the standalone stream is told to look at everything again: at all lists, and at
+    each resource that it subscribed to.
+
+    Raises:
+        StoreError: the subscriptions cannot be read. Nothing was skipped.
+    """
+    standalone = reader.stream == STANDALONE
+    subscribed = await replica.backend.subscriptions.uris(reader.session) if standalone else ()
+    requested = None if tail.cursor == UNSTORED else tail.id_at(tail.cursor)
+    if not tail.go_on_behind(lost):
+        return None
     replica.observer.gap_told(reader.session, reader.stream, lost.reason)
-    return [*events_lost(lost.reason, standalone=reader.stream == STANDALONE), *lost.unanswered]
+    told = events_lost(
+        lost.reason,
+        standalone=standalone,
+        subscribed=subscribed,
+        requested=requested,
+        complete_again_after=tail.id_at(tail.cursor),
+    )
+    return [*told, *lost.unanswered]
 
 
 def answer_lost(tail: Tail) -> bytes:

@@ -12,7 +12,7 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from holdfast.asgi import sse
-from holdfast.asgi.flow import answer_lost, end_stream, tell_gap, write, write_all
+from holdfast.asgi.flow import answer_lost, end_stream, go_on_behind, write, write_all
 from holdfast.asgi.guards import Http, Send
 from holdfast.asgi.http_sse_cursor import Cursor
 from holdfast.asgi.streaming import Streaming, not_before, start_stream, while_connected
@@ -114,11 +114,13 @@ class Carrying(Streaming):
             SessionGone: the session ended.
         """
         try:
-            return await tail.next(), []
-        except PositionLost as lost:
-            if not tail.go_on_behind(lost):
-                raise StreamUnknown from lost
-            return (), tell_gap(self._replica, reader, lost)
+            try:
+                return await tail.next(), []
+            except PositionLost as lost:
+                gap = await go_on_behind(self._replica, reader, tail, lost)
+                if gap is None:
+                    raise StreamUnknown from lost
+                return (), gap
         except StoreError as error:
             self._replica.observer.store_failed("read", error)
             with anyio.move_on_after(random.uniform(*STORE_RETRY_SECONDS)):

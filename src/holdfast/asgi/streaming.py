@@ -10,7 +10,7 @@ import anyio
 
 from holdfast.asgi import sse
 from holdfast.asgi.exchange import primes
-from holdfast.asgi.flow import Flow, end_stream, frames, tell_gap, write, write_all
+from holdfast.asgi.flow import Flow, end_stream, frames, go_on_behind, write, write_all
 from holdfast.asgi.guards import Http, Receive, Refusal, Send
 from holdfast.asgi.options import EdgeOptions
 from holdfast.errors import PositionLost, StreamUnknown
@@ -108,6 +108,7 @@ class Streaming:
         tail = self._replica.tail(reader, after or Position("", 0))
         tail.ids_alone = primes(facts.protocol_version)
         events, gap = await self._first(tail, reader) if after is not None else ((), [])
+        resume_from = "earliest" if gap else None
         if reader.stream == STANDALONE:
             claim = await self._claim(reader, after)
             # Without ids: they lie before the start, and the client's cursor must not go back.
@@ -119,7 +120,9 @@ class Streaming:
                 tail.restart(after)
                 heard = facts.broadcast if claim.first else await self._replica.broadcasts.top()
             tail.listening = self._replica.listen(heard)
-        await start_stream(http.send, facts.id)
+        if resume_from is None and after is not None:
+            resume_from = tail.id_at(after)
+        await start_stream(http.send, facts.id, resume_from=resume_from)
         if after is not None and tail.ids_alone:
             await write(http.send, self._prime(tail, after))
         await write_all(http.send, [*map(sse.frame, gap), *frames(tail, events)])
@@ -138,9 +141,10 @@ class Streaming:
                 400, "Bad Request: Last-Event-ID names a stream that this session does not have"
             ) from None
         except PositionLost as lost:
-            if not tail.go_on_behind(lost):
+            gap = await go_on_behind(self._replica, reader, tail, lost)
+            if gap is None:
                 raise Refusal(400, "Bad Request: Last-Event-ID is not known to this session") from None
-            return (), tell_gap(self._replica, reader, lost)
+            return (), gap
         self._replica.observer.resumed(reader.session, reader.stream, len(events))
         return events, []
 
@@ -204,12 +208,20 @@ async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> N
     scope.cancel()
 
 
-async def start_stream(send: Send, session: SessionId) -> None:
-    """Send the head of an answer that is a stream."""
+async def start_stream(send: Send, session: SessionId, *, resume_from: str | None = None) -> None:
+    """Send the head of an answer that is a stream.
+
+    Args:
+        send: where to.
+        session: whose.
+        resume_from: the event id behind which it goes on without a gap, or `earliest`: something is lost.
+    """
     headers = [
         (b"content-type", b"text/event-stream"),
         (b"cache-control", b"no-cache, no-transform"),
         (b"x-accel-buffering", b"no"),
         (b"mcp-session-id", session.encode("latin-1")),
     ]
+    if resume_from is not None:
+        headers.append((b"mcp-resume-from", resume_from.encode("ascii")))
     await send({"type": "http.response.start", "status": 200, "headers": headers})

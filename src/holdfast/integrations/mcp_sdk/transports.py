@@ -32,7 +32,7 @@ _CORS: Final[dict[str, Any]] = {
     "allow_origins": ["*"],
     "allow_methods": ["GET", "POST", "DELETE"],
     "allow_headers": ["*"],
-    "expose_headers": ["Mcp-Session-Id"],
+    "expose_headers": ["Mcp-Session-Id", "Mcp-Resume-From"],
 }
 
 
@@ -156,7 +156,7 @@ class HttpTransport(_Transport):
                 Default: in memory.
             path: where to serve; None: on every path.
             cors: True, or arguments of Starlette's `CORSMiddleware` that differ from: every origin,
-                `Mcp-Session-Id` exposed.
+                `Mcp-Session-Id` and `Mcp-Resume-From` exposed.
             allowed_hosts: `Host` headers that are served, `name:*` for any port. Default: the server's own.
             allowed_origins: `Origin` headers that are served. Default: the server's own; with `allowed_hosts`
                 none.
