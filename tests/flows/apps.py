@@ -111,6 +111,30 @@ class Call:
         await self.session.report_progress(3, 3)
         return f"{self.number}:done"
 
+    async def begin_late(self) -> str:
+        self.stage.mark("running")
+        await self.stage.until("go")
+        await self.session.report_progress(1, 2)
+        await self.stage.until("end")
+        await self.session.report_progress(2, 2)
+        return f"{self.number}:begun late"
+
+    async def wait_and_announce(self) -> str:
+        await self.session.report_progress(1, 1)
+        await self.stage.until("go")
+        return await self.announce()
+
+    async def wait_and_chatter(self) -> str:
+        """As many log messages as the client said."""
+        await self.session.report_progress(1, 1)
+        await self.stage.until("go")
+        for number in range(int(self.text)):
+            params = LoggingMessageNotificationParams(level="info", data=number)
+            await self.session.send_notification(
+                LoggingMessageNotification(params=params), related_request_id=self.request_id
+            )
+        return "chattered"
+
     async def hang_up_and_wait(self) -> str:
         """Close its own stream, and go on without a client."""
         await self.close_stream()
