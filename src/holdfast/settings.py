@@ -40,10 +40,6 @@ SUPERSEDED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
         "limit the connections of the HTTP server instead",
     ),
     "STREAM_TIMEOUT_MS": ((), "a stream lives as long as its session: SESSION_TTL"),
-    "FALLBACK_TO_MEMORY": (
-        _FALSE,
-        "a store that cannot be reached fails the start or, later, each request until it is back",
-    ),
     "EVENT_TTL": ((), "events live as long as their session: SESSION_TTL"),
     "EVENT_COMPRESSION": ((), "SESSION_COMPRESSION says whether messages are compressed"),
     "PREFER_REDIS": (_TRUE, "the store that is named is used; SESSION_PERSISTENCE_ENABLED=false is memory"),
@@ -60,6 +56,7 @@ SUPERSEDED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
 class StoreOptions(TypedDict, total=False):
     """What can be said of a store as an argument; `StoreSettings` says what each means."""
 
+    fallback: str
     max_events: int
     compression: bool
     key_prefix: str
@@ -78,6 +75,8 @@ class StoreSettings:
         url: the store; None: nothing was said. It may hold a password.
         url_variable: the variable that said it.
         ttl_seconds: a session ends after this long without activity (SESSION_TTL, seconds).
+        fallback: `memory` or `fail`: what happens if Redis cannot be reached at the start
+            (FALLBACK_TO_MEMORY, true or false). None: memory if Redis was named by a variable of the guide.
         max_events: most events in the log of one session (MAX_EVENTS_PER_SESSION).
         compression: whether payloads from 4 kB are compressed (SESSION_COMPRESSION).
         key_prefix: what the keys of sessions in Redis begin with, ending in `:session:` (SESSION_KEY_PREFIX).
@@ -92,6 +91,7 @@ class StoreSettings:
     url: str | None = field(default=None, repr=False)
     url_variable: str | None = None
     ttl_seconds: float | None = None
+    fallback: str | None = None
     max_events: int | None = None
     compression: bool = True
     key_prefix: str | None = None
@@ -121,6 +121,18 @@ class StoreSettings:
             )
         variable, url = _url(given)
         return cls(url=url, url_variable=variable, **known)
+
+    def falls_back(self, named_by: str | None) -> bool:
+        """Whether memory will do until the store can be reached for the first time (decision 0045).
+
+        The guide's variables bring its fallback along; whoever names a store otherwise has to ask for it.
+
+        Args:
+            named_by: the variable that named the store, if one did.
+        """
+        if self.fallback is None:
+            return named_by in {"REDIS_URL", "REDIS_HOST"}
+        return self.fallback == "memory"
 
     def overridden(self, **options: Any) -> "StoreSettings":
         """These settings, with arguments (`StoreOptions`) in the place of what the environment says.
@@ -213,6 +225,16 @@ def _prefix(name: str, text: str) -> str:
     return text
 
 
+def _fallback(name: str, text: str) -> str:
+    if text not in {"memory", "fail"}:
+        raise ConfigurationError(f"{name}: got {text!r}, expected memory or fail")
+    return text
+
+
+def _fallback_switch(name: str, text: str) -> str:
+    return "memory" if _switch(name, text) else "fail"
+
+
 def _secret(_name: str, text: str) -> str:
     return text
 
@@ -231,6 +253,7 @@ def _secret_file(name: str, text: str) -> str:
 
 _READERS: Final[Mapping[str, Callable[[str, str], Any]]] = {
     "ttl_seconds": _ttl,
+    "fallback": _fallback,
     "max_events": _events,
     "compression": _switch,
     "key_prefix": _prefix,
@@ -244,6 +267,7 @@ _READERS: Final[Mapping[str, Callable[[str, str], Any]]] = {
 
 _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], Any]]]] = {
     "SESSION_TTL": ("ttl_seconds", _ttl),
+    "FALLBACK_TO_MEMORY": ("fallback", _fallback_switch),
     "MAX_EVENTS_PER_SESSION": ("max_events", _events),
     "SESSION_COMPRESSION": ("compression", _switch),
     "SESSION_KEY_PREFIX": ("key_prefix", _prefix),

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from holdfast.errors import ConfigurationError
 from holdfast.sessions.protocols import Backend
+from holdfast.sessions.types import ReplicaId
 from holdfast.settings import StoreOptions, StoreSettings
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ __all__ = ["backend_of", "open_store", "sqlite_file"]
 logger = logging.getLogger("holdfast")
 
 _NAMED_MEMORY: "dict[str, MemoryData]" = {}
+_FALLBACK_SECONDS = 2.0
+"""How long a start waits for a store that it can do without."""
+
 _REDIS = re.compile(r"(redis|valkey)\S*|unix", re.IGNORECASE)
 
 
@@ -27,6 +31,7 @@ def open_store(
     *,
     name: str = "holdfast",
     settings: StoreSettings | None = None,
+    serving: bool = False,
     **options: Unpack[StoreOptions],
 ) -> Backend:
     """The backend that a URL names, not yet connected: enter it.
@@ -39,8 +44,11 @@ def open_store(
             then `REDIS_URL`, then memory.
         name: what the file of `sqlite://` is named after, e.g. the server.
         settings: what the store is like apart from where it is. Default: those of the environment.
-        options: go before `settings`: `max_events`, `compression`, `key_prefix`, `answer_seconds`,
-            `connect_seconds`, `probe_seconds`, `encryption_keys`, `debug_logging`; see `StoreSettings`.
+        serving: clients are to be served from it: if it cannot be reached at the start, the setting
+            `fallback` says whether memory will do until it can.
+        options: go before `settings`: `fallback`, `max_events`, `compression`, `key_prefix`,
+            `answer_seconds`, `connect_seconds`, `probe_seconds`, `encryption_keys`, `debug_logging`; see
+            `StoreSettings`.
 
     Raises:
         ConfigurationError: no backend has this scheme, the URL is malformed, an option is wrong, or an extra
@@ -52,7 +60,7 @@ def open_store(
         logger.setLevel(logging.DEBUG)
     setting, url = _choose(url, settings)
     try:
-        return _open(setting, url, name, settings)
+        return _open(setting, url, name, settings, serving=serving)
     except ConfigurationError as error:
         if setting == "store":
             raise
@@ -62,13 +70,15 @@ def open_store(
         raise type(error)(f"{setting}: {about_url}" if about_url != message else message) from None
 
 
-def _open(setting: str, url: str, name: str, settings: StoreSettings) -> Backend:
+def _open(setting: str, url: str, name: str, settings: StoreSettings, *, serving: bool) -> Backend:
     scheme, separator, _ = url.partition("://")
     if scheme == "memory" and separator:
         return _open_memory(url, settings)
     if scheme == "sqlite" and separator:
         return _wrapped(_open_sqlite(url, name, settings), settings)
     if separator and _REDIS.fullmatch(scheme):
+        if serving and settings.falls_back(setting):
+            return _with_fallback(url, settings)
         return _wrapped(_open_redis(url, settings), settings)
     if not separator:
         raise ConfigurationError(
@@ -80,14 +90,16 @@ def _open(setting: str, url: str, name: str, settings: StoreSettings) -> Backend
     )
 
 
-def backend_of(store: str | Backend | None, **options: Unpack[StoreOptions]) -> Backend:
+def backend_of(
+    store: str | Backend | None, *, serving: bool = False, **options: Unpack[StoreOptions]
+) -> Backend:
     """The backend that was given, or the one that a URL names; None: as in `open_store`.
 
     Raises:
         ConfigurationError: as in `open_store`; or options came together with a backend.
     """
     if store is None or isinstance(store, str):
-        return open_store(store, **options)
+        return open_store(store, serving=serving, **options)
     if options:
         raise ConfigurationError(
             f"{min(options)}: got it together with a backend as store, expected a URL: a backend was told "
@@ -151,7 +163,22 @@ def _open_sqlite(url: str, name: str, settings: StoreSettings) -> Backend:
     return SqliteBackend(url, name=name, options=options)
 
 
-def _open_redis(url: str, settings: StoreSettings) -> Backend:
+def _with_fallback(url: str, settings: StoreSettings) -> Backend:
+    from holdfast.backends.fallback import FallbackBackend  # noqa: PLC0415 - lazily
+    from holdfast.backends.memory import MemoryBackend, MemoryData  # noqa: PLC0415 - lazily
+
+    replica = _open_redis(url, settings).replica
+    data = MemoryData() if settings.max_events is None else MemoryData(max_events=settings.max_events)
+    # Wrapped like the store, so that what moves is compressed and encrypted as it has to be there.
+    return FallbackBackend(
+        lambda: _wrapped(_open_redis(url, settings, replica, start_wait=_FALLBACK_SECONDS), settings),
+        _wrapped(MemoryBackend(data, replica=replica), settings),
+    )
+
+
+def _open_redis(
+    url: str, settings: StoreSettings, replica: ReplicaId | None = None, *, start_wait: float | None = None
+) -> Backend:
     try:
         from holdfast.backends.redis import RedisBackend, RedisOptions  # noqa: PLC0415 - lazily
     except ModuleNotFoundError as error:
@@ -161,6 +188,7 @@ def _open_redis(url: str, settings: StoreSettings) -> Backend:
             'store: redis needs an extra that is not installed: pip install "holdfast[redis]"'
         ) from None
     given: dict[str, Any] = {
+        "start_wait": start_wait,
         "max_events": settings.max_events,
         "connect_timeout": settings.connect_seconds,
         "retry_seconds": settings.answer_seconds,
@@ -169,4 +197,4 @@ def _open_redis(url: str, settings: StoreSettings) -> Backend:
     }
     options = RedisOptions(**{name: value for name, value in given.items() if value is not None})
     prefix = (settings.key_prefix or "mcp:session:").removesuffix(":session:")
-    return RedisBackend(url, prefix=prefix, options=options)
+    return RedisBackend(url, prefix=prefix, replica=replica, options=options)

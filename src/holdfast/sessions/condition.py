@@ -1,9 +1,9 @@
 """How this process stands with its store, for whoever asks: health, readiness, an operator."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["Condition", "Mode"]
+__all__ = ["Condition", "Mode", "Standing"]
 
 Mode: TypeAlias = Literal["normal", "outage", "fallback"]
 
@@ -28,3 +28,18 @@ class Condition:
     events_at_risk: int = 0
     bytes_at_risk: int = 0
     sessions_at_risk: int = 0
+
+
+@runtime_checkable
+class Standing(Protocol):
+    """A backend that may serve from memory for want of its store."""
+
+    @property
+    def fallback_since(self) -> float | None:
+        """When that began, in seconds since 1970; None: the store serves."""
+        ...
+
+    @property
+    def sessions_in_memory(self) -> int:
+        """About how many sessions end if this process does now."""
+        ...

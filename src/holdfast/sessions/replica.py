@@ -20,7 +20,7 @@ from holdfast.sessions.alarms import Alarms
 from holdfast.sessions.breaker import Breaker
 from holdfast.sessions.broadcasts import Broadcasts, Listening
 from holdfast.sessions.cancellation import is_foreign_cancellation
-from holdfast.sessions.condition import Condition
+from holdfast.sessions.condition import Condition, Standing
 from holdfast.sessions.drain import Drain
 from holdfast.sessions.guarded import GuardedBackend
 from holdfast.sessions.hub import DISPLACED_RETRY_MILLISECONDS, Hub, Reader
@@ -82,7 +82,8 @@ class Replica:
         self.observer = contained(observer)
         self.breaker = Breaker(self.observer)
         self._watch = Watch(self.breaker, partial(backend.replicas.alive, backend.replica))
-        self.backend = backend = GuardedBackend(backend, self.breaker)
+        self.backend: Final = GuardedBackend(backend, self.breaker)
+        backend = self.backend
         self.kernel = kernel
         self.id = backend.replica
         self.hub = Hub(self.observer)
@@ -177,6 +178,14 @@ class Replica:
     def condition(self) -> Condition:
         """How this replica stands with its store."""
         spools, breaker = self.spooler.spools, self.breaker
+        standing = self.backend.inner
+        if isinstance(standing, Standing) and standing.fallback_since is not None:
+            return Condition(
+                mode="fallback",
+                since=standing.fallback_since,
+                reason="the store was never reached",
+                sessions_at_risk=standing.sessions_in_memory,
+            )
         return Condition(
             mode="outage" if breaker.open else "normal",
             since=breaker.opened_at,

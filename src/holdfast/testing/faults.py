@@ -98,6 +98,16 @@ class FaultyBackend(DelegatingBackend):
         if done == self._carried_out and any(fnmatchcase(name, pattern) for pattern in self._patterns):
             raise self._error(f"{name} fails because a test wants it to")
 
+    @property
+    def fallback_since(self) -> float | None:
+        """See `Standing`."""
+        return getattr(self.inner, "fallback_since", None)
+
+    @property
+    def sessions_in_memory(self) -> int:
+        """See `Standing`."""
+        return getattr(self.inner, "sessions_in_memory", 0)
+
     @override
     async def __aenter__(self) -> Self:
         self.check("connect")

@@ -253,7 +253,7 @@ async def replicas(
     def make_store() -> Backend:
         if store is None:
             return MemoryBackend(data)
-        return open_store(store) if isinstance(store, str) else store()
+        return open_store(store, serving=True) if isinstance(store, str) else store()
 
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(RoundRobinProxy([])) if sockets else None

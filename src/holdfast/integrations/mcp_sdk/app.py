@@ -121,7 +121,7 @@ class Attached:
             pause_seconds: go on serving for so long before that, so that the balancer can notice.
         """
         if self.replica is not None:
-            plan = self._ending.plan(self.replica.backend)
+            plan = self._ending.plan(self.replica.backend.inner)
             plan = replace(plan, retry_milliseconds=retry_milliseconds, pause_seconds=pause_seconds)
             self.replica.drain.begin(plan if seconds is None else replace(plan, seconds=seconds))
 
@@ -133,7 +133,7 @@ class Attached:
         _check(manager)
         async with AsyncExitStack() as stack:
             state = await self._state(manager, stack)
-            backend = backend_of(self._store, **cast("StoreOptions", self._store_options))
+            backend = backend_of(self._store, serving=True, **cast("StoreOptions", self._store_options))
             await stack.enter_async_context(backend)
             kernel = SdkKernel(manager.app, state)
             stack.push_async_callback(kernel.aclose)

@@ -75,7 +75,7 @@ async def _serve(options: ServeOptions, store: StoreChoice, surroundings: Surrou
     try:
         attached = attach(
             app,
-            store=store.open(),
+            store=store.open(serving=True),
             drain_seconds=options.drain_seconds,
             drain_pause_seconds=options.drain_pause_seconds,
             handle_signals=False,

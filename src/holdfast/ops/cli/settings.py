@@ -11,6 +11,12 @@ __all__ = ["add_store_options", "setting", "store_options"]
 
 _FLAGS: Final = (
     (
+        "--fallback",
+        "fallback",
+        "memory|fail",
+        "if Redis cannot be reached at the start: serve from memory until then, or end (default: fail)",
+    ),
+    (
         "--max-events",
         "max_events",
         "N",

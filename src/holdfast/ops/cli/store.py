@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -60,14 +60,16 @@ class StoreChoice:
         shown = urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
         return shown if netloc else f"{scheme}://{path}"
 
-    def open(self) -> Backend:
-        """The backend, not connected yet.
+    def open(self, *, serving: bool = False) -> Backend:
+        """The backend, not connected yet; see `open_store`.
 
         Raises:
             CliError: the URL is wrong, or an extra is missing.
         """
         try:
-            return open_store(self.url, name=self.name, settings=self.settings)
+            fallback = "memory" if self.settings.falls_back(self.setting) else "fail"
+            settings = replace(self.settings, fallback=fallback)
+            return open_store(self.url, name=self.name, settings=settings, serving=serving)
         except ConfigurationError as error:
             raise self.refused(error) from error
 
