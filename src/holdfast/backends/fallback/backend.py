@@ -14,6 +14,7 @@ from holdfast.backends.fallback.moving import Mover
 from holdfast.backends.fallback.parts import BroadcastPart, Part, SessionPart
 from holdfast.backends.fallback.turnstile import Turnstile
 from holdfast.errors import StoreError, StoreUnavailable
+from holdfast.sessions.delegating import DelegatingBackend
 from holdfast.sessions.protocols import (
     Backend,
     BroadcastLog,
@@ -26,7 +27,6 @@ from holdfast.sessions.protocols import (
     Transfer,
 )
 from holdfast.sessions.pulse import DEAD_AFTER_SECONDS
-from holdfast.sessions.types import ReplicaId
 
 __all__ = ["FallbackBackend"]
 
@@ -37,7 +37,7 @@ _MOVE_SECONDS: Final = 30.0
 """How long requests may be held up by the move."""
 
 
-class FallbackBackend(Backend):
+class FallbackBackend(DelegatingBackend):
     """A store, or memory as long as that was never reached (decision 0045). asyncio only.
 
     What is opened meanwhile moves into the store when that appears, and goes on there under the same ids and
@@ -55,22 +55,23 @@ class FallbackBackend(Backend):
     """
 
     def __init__(self, make: Callable[[], Backend], standby: Backend) -> None:
+        super().__init__(standby)
         self.fallback_since: float | None = None
         self.sessions_kept_back = 0
         self._make = make
-        self._standby = standby
         self._turnstile = Turnstile(standby)
         self._mover = Mover(standby)
         self._returning: asyncio.Task[None] | None = None
-        self._broadcasts = BroadcastPart(self._turnstile)
+        self._broadcast_part = BroadcastPart(self._turnstile)
+        self._session_part = SessionPart(self._turnstile, self._is_island)
         self._log = cast("EventLog", Part(self._turnstile, "log"))
+        self._broadcasts = cast("BroadcastLog", self._broadcast_part)
+        self._sessions = cast("SessionStore", self._session_part)
         self._inbox = cast("Inbox", Part(self._turnstile, "inbox"))
         self._bus = cast("Bus", Part(self._turnstile, "bus"))
         self._subscriptions = cast("SubscriptionIndex", Part(self._turnstile, "subscriptions"))
         self._replicas = cast("ReplicaDirectory", Part(self._turnstile, "replicas"))
         self._transfer = cast("Transfer", Part(self._turnstile, "transfer"))
-        self._session_part = SessionPart(self._turnstile, self._is_island)
-        self._sessions = cast("SessionStore", self._session_part)
 
     def _is_island(self) -> bool:
         return self.fallback_since is not None
@@ -79,51 +80,6 @@ class FallbackBackend(Backend):
     def sessions_in_memory(self) -> int:
         """About how many sessions end if this process does now; some may have expired."""
         return len(self._session_part.here) if self._is_island() else 0
-
-    @property
-    @override
-    def replica(self) -> ReplicaId:
-        return self._standby.replica
-
-    @property
-    @override
-    def log(self) -> EventLog:
-        return self._log
-
-    @property
-    @override
-    def broadcasts(self) -> BroadcastLog:
-        return cast("BroadcastLog", self._broadcasts)
-
-    @property
-    @override
-    def sessions(self) -> SessionStore:
-        return self._sessions
-
-    @property
-    @override
-    def inbox(self) -> Inbox:
-        return self._inbox
-
-    @property
-    @override
-    def bus(self) -> Bus:
-        return self._bus
-
-    @property
-    @override
-    def subscriptions(self) -> SubscriptionIndex:
-        return self._subscriptions
-
-    @property
-    @override
-    def replicas(self) -> ReplicaDirectory:
-        return self._replicas
-
-    @property
-    @override
-    def transfer(self) -> Transfer:
-        return self._transfer
 
     @override
     async def __aenter__(self) -> Self:
@@ -153,7 +109,7 @@ class FallbackBackend(Backend):
             self._returning.cancel()
             with suppress(asyncio.CancelledError):
                 await self._returning
-        if self._turnstile.present is not self._standby:
+        if self._turnstile.present is not self.inner:
             await self._turnstile.present.__aexit__(*exc_info)
 
     async def _return(self) -> None:
@@ -186,7 +142,7 @@ class FallbackBackend(Backend):
             async with asyncio.timeout(_MOVE_SECONDS):
                 moved = await self._mover.move(primary, top)
             self.sessions_kept_back = self._mover.kept_back
-            self._broadcasts.begin_at(top)
+            self._broadcast_part.begin_at(top)
             await self._turnstile.switch(primary)
             self.fallback_since = None
         seconds = time.monotonic() - began
