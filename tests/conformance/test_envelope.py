@@ -60,6 +60,7 @@ class TestAtRest:
 
     pytestmark = pytest.mark.anyio
 
+    @pytest.mark.guarantee("G17")
     async def test_a_damaged_event_is_a_gap_of_one(self, store: EnvelopeStore) -> None:
         async with store.replicas(1) as (a,):
             session = await new_session(a)

@@ -140,6 +140,7 @@ async def test_the_stream_of_a_request_hears_nothing(wired: Wired) -> None:
             assert event.id is None or event.id.startswith("1.")
 
 
+@pytest.mark.guarantee("G4")
 async def test_a_gap_is_told_and_what_is_kept_follows(wired: Wired) -> None:
     async with wired() as wire:
         await say(wire, "first")
@@ -207,6 +208,7 @@ async def test_big_messages_arrive_though_no_announcement_holds_them(wired: Wire
         assert [await heard(stream) for _ in range(2)] == [big, "small"]
 
 
+@pytest.mark.guarantee("G15")
 async def test_one_broadcast_is_read_once_by_a_process_with_many_readers(start: Start) -> None:
     """Whatever the number of its clients: the store does not notice them."""
     async with start(count=2) as fleet, fleet.client() as client, AsyncExitStack() as stack:

@@ -302,6 +302,7 @@ async def test_a_stream_that_was_hung_up_is_resumed_by_the_client(connected: Con
         assert progress == [1, 2]
 
 
+@pytest.mark.guarantee("G8")
 @each_client
 async def test_a_client_outlives_a_rolling_restart(connected: Connected) -> None:
     async with connected() as (fleet, caller):

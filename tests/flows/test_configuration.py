@@ -94,6 +94,7 @@ def by_options(folder: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> list[
     ]
 
 
+@pytest.mark.guarantee("G13")
 @pytest.mark.parametrize("give", [by_dotenv, by_mcp_json, by_options])
 async def test_what_was_said_is_what_is_done(
     folder: Path, store: str, redis_server: RunningServer, monkeypatch: pytest.MonkeyPatch, give: Give
@@ -120,6 +121,7 @@ async def counted(command: Command) -> str:
         return client.headers["mcp-session-id"]
 
 
+@pytest.mark.guarantee("G16")
 async def test_without_a_word_a_session_lives_for_an_hour(
     folder: Path, store: str, redis_server: RunningServer
 ) -> None:
@@ -240,6 +242,7 @@ def _urls(redis: RunningServer, sentinels: SentinelSetup, cluster: ClusterSetup)
     }
 
 
+@pytest.mark.guarantee("G12")
 @pytest.mark.parametrize("topology", ["one server", "TLS", "sentinels", "cluster", "socket"])
 async def test_a_password_is_in_no_log_no_repr_and_no_error(
     topology: str,

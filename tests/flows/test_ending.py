@@ -85,6 +85,7 @@ async def test_requests_without_a_log_are_cancelled_as_well(
 # Deleting
 
 
+@pytest.mark.guarantee("G8")
 async def test_a_deleted_session_is_unknown_everywhere(wired: Wired, framework: Framework) -> None:
     async with wired(framework) as wire:
         assert await wire.delete(on=1) == 200
@@ -124,6 +125,7 @@ async def test_deleting_ends_a_stream_that_was_resumed_elsewhere(wired: Wired, s
             await stage.until("interrupted")
 
 
+@pytest.mark.guarantee("G16")
 async def test_deleting_one_session_leaves_the_others(wired: Wired) -> None:
     async with wired() as wire:
         other = Wire(wire.fleet, wire.client)
@@ -149,6 +151,7 @@ async def test_a_late_handler_does_not_bring_a_deleted_session_back(wired: Wired
 # Expiring
 
 
+@pytest.mark.guarantee("G16")
 async def test_an_idle_session_ends(wired: Wired) -> None:
     async with wired(ttl_seconds=1.5) as wire:
         assert await wire.do("echo", "x", on=0) == "0:x"
@@ -235,6 +238,7 @@ async def test_a_replica_that_stops_answers_what_it_was_doing(wired: Wired, stag
         assert await wire.do("echo", "x", on=1) == "1:x"
 
 
+@pytest.mark.guarantee("G8")
 async def test_the_session_outlives_every_replica(wired: Wired, stage: Stage) -> None:
     """A rolling restart: one after the other is replaced, and the client notices nothing."""
     async with wired() as wire:
@@ -252,6 +256,7 @@ async def test_a_killed_replica_takes_nothing_with_it_but_its_requests(wired: Wi
         assert await wire.do("client", on=2) == "wire:2025-11-25"
 
 
+@pytest.mark.guarantee("G7")
 async def test_whoever_resumes_a_dead_replicas_stream_is_told(wired: Wired) -> None:
     """Its heartbeat must run out first, which takes some seconds."""
     async with wired() as wire:

@@ -72,6 +72,7 @@ async def test_a_session_goes_on_after_a_failover(
         assert await wire.delete(on=2) in {200, 202, 204}
 
 
+@pytest.mark.guarantee("G5")
 async def test_what_only_the_old_master_had_is_told_to_who_saw_it(
     wired: Wired, topology: ClusterSetup | SentinelSetup
 ) -> None:
@@ -211,6 +212,7 @@ async def more(found: list[Caller], count: int) -> None:
                 await anyio.sleep(0.02)
 
 
+@pytest.mark.guarantee("G3")
 async def test_clients_under_load_get_everything_once_or_are_told(
     start: Start, topology: ClusterSetup | SentinelSetup
 ) -> None:

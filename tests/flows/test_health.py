@@ -35,6 +35,7 @@ async def asked(fleet: Fleet, path: str, n: int = 0) -> tuple[int, dict[str, Any
     return answer.status_code, answer.json()
 
 
+@pytest.mark.guarantee("G18")
 async def test_a_replica_that_is_well_says_so(start: Start, framework: Framework) -> None:
     async with start(framework, count=1) as fleet:
         status, ready = await asked(fleet, "/health/ready")
@@ -84,6 +85,7 @@ async def test_announcements_that_do_not_come_back_make_it_not_ready(
         assert ready["checks"]["store"]["ok"]
 
 
+@pytest.mark.guarantee("G18")
 async def test_a_frozen_store_is_told_within_a_second(
     start: Start, redis_server: RunningServer | None
 ) -> None:

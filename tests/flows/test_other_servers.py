@@ -211,6 +211,7 @@ async def assert_sent_away(stream: Stream) -> None:
     assert any(event.retry for event in events)
 
 
+@pytest.mark.guarantee("G15")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", COMMANDS)
 async def test_told_to_end_it_drains_and_clients_go_on_elsewhere(folder: Path, store: str, name: str) -> None:

@@ -148,6 +148,7 @@ async def test_a_forged_answer_is_accepted_and_changes_nothing(wired: Wired, for
         await _is_undisturbed(wire, stream, question)
 
 
+@pytest.mark.guarantee("G9")
 async def test_another_session_cannot_answer(wired: Wired) -> None:
     async with wired() as wire, wire.calling("elicit", "name?", on=0) as stream:
         question = await stream.method("elicitation/create")

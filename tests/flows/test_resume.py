@@ -11,6 +11,7 @@ from tests.flows.conftest import Wired
 from tests.flows.wire import call, said
 
 
+@pytest.mark.guarantee("G7")
 async def test_a_running_request_is_resumed_on_another_replica(
     wired: Wired, framework: Framework, stage: Stage
 ) -> None:
@@ -28,6 +29,7 @@ async def test_a_running_request_is_resumed_on_another_replica(
             assert said(await resumed.result()) == "0:done"
 
 
+@pytest.mark.guarantee("G6")
 async def test_a_stream_goes_from_replica_to_replica_without_gap_or_duplicate(
     wired: Wired, stage: Stage
 ) -> None:
@@ -270,6 +272,7 @@ async def test_a_stream_with_many_events_is_replayed_whole(wired: Wired) -> None
         assert [event.id for event in again] == [event.id for event in events if event.data]
 
 
+@pytest.mark.guarantee("G4")
 async def test_what_was_trimmed_is_said(wired: Wired) -> None:
     """Complete or told: a client whose events are gone hears so, and still gets the answer."""
     async with wired() as wire:
@@ -284,6 +287,7 @@ async def test_what_was_trimmed_is_said(wired: Wired) -> None:
         assert said(messages[-1]) == "0:counted"
 
 
+@pytest.mark.guarantee("G4")
 async def test_the_head_of_an_answer_says_behind_which_event_it_goes_on(wired: Wired) -> None:
     """So a client knows before the first event whether it gets all that it missed."""
     async with wired() as wire:
@@ -311,6 +315,7 @@ async def test_the_head_of_an_answer_says_behind_which_event_it_goes_on(wired: W
             assert resumed.headers["mcp-resume-from"] == again
 
 
+@pytest.mark.guarantee("G4")
 async def test_whoever_missed_something_is_told_to_look_at_what_it_subscribed_to(wired: Wired) -> None:
     async with wired() as wire:
         for uri in ("res://one", "res://two"):

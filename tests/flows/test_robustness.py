@@ -287,6 +287,7 @@ async def test_an_answer_that_was_stored_while_the_reply_was_lost_is_sent_once(
 # Slow clients and clients that have gone
 
 
+@pytest.mark.guarantee("G14")
 async def test_a_slow_reader_is_told_of_a_gap_even_if_the_keepalive_comes_due_meanwhile(stage: Stage) -> None:
     data, keepalive_seconds = MemoryData(max_events=16), 0.1
     async with (

@@ -150,6 +150,7 @@ async def test_many_events_arrive_in_order_from_all_replicas(wired: Wired) -> No
         assert uris == [f"res://{n}" for n in range(60)]
 
 
+@pytest.mark.guarantee("G1")
 async def test_concurrent_writers_on_all_replicas_lose_nothing(wired: Wired) -> None:
     async with wired() as wire, wire.open(on=1) as standalone:
         async with anyio.create_task_group() as tasks:

@@ -129,6 +129,7 @@ async def test_what_is_as_good_is_accepted(wired: Wired, headers: dict[str, Any]
         assert (await wire.send("POST", PING, **headers)).status_code == 200
 
 
+@pytest.mark.guarantee("G13")
 async def test_a_body_over_the_limit_gets_413(wired: Wired) -> None:
     """Whether it says how long it is or not."""
     async with wired(app={"max_request_body_size": 1000}) as wire:
@@ -167,6 +168,7 @@ async def test_an_unknown_method_is_an_error_of_json_rpc(wired: Wired, framework
 # Session ids
 
 
+@pytest.mark.guarantee("G9")
 @pytest.mark.parametrize("session", [*HOSTILE_IDS, "é" * 64, "a" * 129, "s\x7f", "\x01"], ids=ascii)
 async def test_a_hostile_session_id_gets_404_or_400(
     wired: Wired, session: str, redis_server: RunningServer | None
@@ -263,6 +265,7 @@ async def test_a_tampered_event_id_gets_400(
         assert _keys(redis_server) == before
 
 
+@pytest.mark.guarantee("G9")
 async def test_an_event_id_of_another_session_gets_400(wired: Wired) -> None:
     async with wired() as wire, wire.open(on=0) as standalone:
         other = Wire(wire.fleet, wire.client)
@@ -278,6 +281,7 @@ async def test_an_event_id_of_another_session_gets_400(wired: Wired) -> None:
 # The store
 
 
+@pytest.mark.guarantee("G11")
 async def test_an_unreachable_store_gets_503_and_the_session_is_kept(
     wired: Wired, framework: Framework
 ) -> None:
@@ -311,6 +315,7 @@ async def test_initialize_during_an_outage_gets_503(start: Start) -> None:
         assert "mcp-session-id" not in response.headers
 
 
+@pytest.mark.guarantee("G10")
 @pytest.mark.parametrize(
     "failing",
     ["sessions.*", "log.append", "log.open_stream", "log.watch", "log.read", "log.claim", "inbox.*", "bus.*"],

@@ -33,6 +33,7 @@ class SmallMutantStore(MutantStore):
     max_events = 8
 
 
+@pytest.mark.guarantee("G1")
 @pytest.mark.timeout(600)
 def test_the_memory_backend_agrees_with_the_model() -> None:
     run_state_machine_as_test(machine_on(SmallMemoryStore))

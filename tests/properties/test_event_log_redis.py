@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from typing_extensions import override
@@ -24,6 +25,7 @@ class SmallRedisStore(StoreUnderTest):
         return RedisBackend(self.url, options=options)
 
 
+@pytest.mark.guarantee("G1")
 def test_the_redis_backend_agrees_with_the_model(redis_url: str) -> None:
     fewer = settings(max_examples=40)
     run_state_machine_as_test(machine_on(lambda: SmallRedisStore(redis_url)), settings=fewer)

@@ -119,6 +119,7 @@ async def test_a_slot_that_stays_on_its_way_is_unavailable_in_bounded_time(clust
             cluster.end_move(slot, target)
 
 
+@pytest.mark.guarantee("G12")
 async def test_slots_that_move_under_load_lose_and_double_nothing(cluster: ClusterSetup) -> None:
     async with RedisBackend(cluster.url, options=OPTIONS) as a, RedisBackend(cluster.url) as b:
         load = Load(a)

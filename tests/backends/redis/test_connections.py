@@ -22,6 +22,7 @@ from tests.servers import RunningServer, start_server
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.guarantee("G2")
 async def test_an_append_with_a_key_whose_reply_is_lost_is_stored_once(
     redis_server: RunningServer, connect: Connect
 ) -> None:
@@ -45,6 +46,7 @@ async def test_an_append_without_a_key_whose_reply_is_lost_is_not_repeated(
         assert len(await read_all(a, session, STANDALONE)) == 1
 
 
+@pytest.mark.guarantee("G2")
 async def test_whatever_reply_is_lost_each_call_has_its_one_effect(
     redis_server: RunningServer, connect: Connect
 ) -> None:
@@ -78,6 +80,7 @@ async def test_whatever_reply_is_lost_each_call_has_its_one_effect(
         assert proxy.lost == 7
 
 
+@pytest.mark.guarantee("G12")
 async def test_both_connections_come_back_when_they_are_killed(
     redis_server: RunningServer, connect: Connect
 ) -> None:
@@ -118,6 +121,7 @@ async def test_leases_that_were_lost_with_the_data_are_taken_again(
         assert redis_server.cli("HGET", f"{{mcp:session:{session}}}:meta", "w") == b""
 
 
+@pytest.mark.guarantee("G12")
 async def test_scripts_that_the_server_forgot_are_loaded_again(
     redis_server: RunningServer, connect: Connect
 ) -> None:
@@ -224,6 +228,7 @@ async def test_a_crash_under_load_loses_no_call_and_doubles_none(redis_server: R
         await new_session(a)
 
 
+@pytest.mark.guarantee("G3")
 async def test_a_crash_with_persistence_is_survived_by_every_append(connect: Connect) -> None:
     with start_server("valkey", extra=["--appendonly", "yes", "--appendfsync", "always"]) as server:
         async with connect(server.url) as a, connect(server.url) as b:

@@ -60,6 +60,7 @@ def deaf_master(sentinels: SentinelSetup) -> Iterator[RunningServer]:
         server.cli("ACL", "DELUSER", "app")
 
 
+@pytest.mark.guarantee("G12")
 async def test_a_zombie_that_still_answers_is_left(
     sentinels: SentinelSetup, deaf_master: RunningServer
 ) -> None:

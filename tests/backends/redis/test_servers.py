@@ -81,6 +81,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up(redis_server: 
         await RedisBackend(redis_server.url, options=options).__aenter__()
 
 
+@pytest.mark.guarantee("G19")
 async def test_few_permissions_are_enough(
     redis_server: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:

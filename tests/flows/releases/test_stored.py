@@ -92,6 +92,7 @@ async def test_the_session_is_found_with_all_that_was_settled(
         assert session in await backend.sessions.list()
 
 
+@pytest.mark.guarantee("G17")
 async def test_events_are_read_from_each_id_that_a_client_may_hold(
     old_store: str, expected: dict[str, Any]
 ) -> None:

@@ -79,6 +79,7 @@ async def test_a_newer_release_is_named() -> None:
         await READER.unwrap(b"\xf5\x02q...", HERE)
 
 
+@pytest.mark.guarantee("G17")
 @given(st.data())
 async def test_every_flipped_bit_of_an_encrypted_payload_is_noticed(data: st.DataObject) -> None:
     stored = bytearray(await CODECS["encrypted"].wrap(b'{"a":1}', HERE))
@@ -95,6 +96,7 @@ async def test_rubbish_behind_a_prefix_is_damaged_and_nothing_else(rubbish: byte
             await READER.unwrap(bytes((0xF5, 1, codec)) + rubbish, HERE)
 
 
+@pytest.mark.guarantee("G13")
 async def test_a_frame_that_would_become_too_large_is_not_inflated() -> None:
     with pytest.raises(DamagedPayload):
         await READER.unwrap(b"\xf5\x01z" + compress(bytes(LARGEST_BYTES + 1)), HERE)

@@ -34,6 +34,7 @@ class Stream:
         self.wrote.set()
 
 
+@pytest.mark.guarantee("G14")
 async def test_a_stuck_stream_holds_up_no_other() -> None:
     pumps = Pumps()
     stuck = [Stream(pumps, stuck=True) for _ in range(100)]

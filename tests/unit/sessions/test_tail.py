@@ -183,6 +183,7 @@ class Explorer:
         return [event.position.offset for event in self.log.events if event.stream == STREAM]
 
 
+@pytest.mark.guarantee("G6")
 @settings(max_examples=400, deadline=None)
 @given(
     st.text("aohdwlr", max_size=24),
