@@ -95,9 +95,10 @@ def unpack() -> None:
     if not server.is_symlink():
         server.symlink_to("redis-check-rdb")
     libraries = ":".join(sorted({str(library.parent) for library in root.rglob("*.so.*")}))
-    PROGRAM.unlink(missing_ok=True)
-    PROGRAM.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH="{libraries}" exec "{server}" "$@"\n', encoding="utf-8")
-    PROGRAM.chmod(0o755)
+    for program, real in ((PROGRAM, server), (TOOLS / "redis-cli", root / "usr" / "bin" / "redis-cli")):
+        program.unlink(missing_ok=True)
+        program.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH="{libraries}" exec "{real}" "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
 
 
 def redis_server() -> Path:
