@@ -9,9 +9,6 @@ from holdfast.backends.sqlite.tail import Tail
 
 __all__ = ["SessionCache"]
 
-_COUNTED_EVERY: Final = 256
-"""Commits between two looks at how much is remembered: counting costs as much as there is."""
-
 
 class SessionCache:
     """What the writer remembers between transactions. The file is the truth: others change it as well.
@@ -24,7 +21,8 @@ class SessionCache:
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries
         self._logs: OrderedDict[str, SessionLog] = OrderedDict()
-        self._commits = 0
+        self._used: dict[str, SessionLog] = {}
+        self._total = 0
         self._version = -1
         self.seen = 0
         self.tail: Final = Tail()
@@ -58,28 +56,40 @@ class SessionCache:
         log = self._logs.get(session)
         if log is not None:
             self._logs.move_to_end(session)
+            self._used[session] = log
         return log
 
     def put(self, log: SessionLog) -> None:
         """Remember a session."""
-        self._logs[log.id] = log
+        self.forget(log.id)
+        self._logs[log.id] = self._used[log.id] = log
 
     def forget(self, session: str) -> None:
         """Remember it no more."""
-        self._logs.pop(session, None)
+        self._used.pop(session, None)
+        log = self._logs.pop(session, None)
+        if log is not None:
+            self._total -= log.weighed
 
     def clear(self) -> None:
         """Remember nothing: what is here was never written."""
         self._logs.clear()
+        self._used.clear()
+        self._total = 0
         self.tail.forget()
         self._version = -1
 
     def shrink(self) -> None:
-        """Forget the least recently used, if it is too much. Not within a transaction."""
-        self._commits += 1
-        if self._commits % _COUNTED_EVERY and len(self._logs) <= self._max_entries:
-            return
-        total = sum(log.weight for log in self._logs.values())
-        while total > self._max_entries:
+        """Forget the least recently used, if it is too much. Not within a transaction.
+
+        Only what was used since the last time is weighed again: counting all stops the writer, the longer the
+        more sessions there are.
+        """
+        for log in self._used.values():
+            weight = log.weight
+            self._total += weight - log.weighed
+            log.weighed = weight
+        self._used.clear()
+        while self._total > self._max_entries:
             _, log = self._logs.popitem(last=False)
-            total -= log.weight
+            self._total -= log.weighed

@@ -69,6 +69,7 @@ class SessionLog:
         events: how many are kept.
         size: bytes of their payload.
         entries: what is kept, by offset; None: not known. It is needed only to trim.
+        weighed: its `weight` as the cache last counted it; 0: never.
     """
 
     no: int
@@ -86,6 +87,7 @@ class SessionLog:
     seen: int
     streams: dict[bytes, Stream] = field(default_factory=dict[bytes, Stream])
     entries: dict[int, Entry] | None = None
+    weighed: int = 0
 
     @property
     def weight(self) -> int:
