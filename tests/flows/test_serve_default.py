@@ -6,12 +6,15 @@ import shutil
 import signal
 import stat
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import anyio
 import pytest
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import TextContent
 
 from tests.flows.command import (
     PATIENCE_SECONDS,
@@ -120,6 +123,33 @@ async def test_a_session_and_its_stream_go_on_after_a_restart(folder: Path, numb
                     await stream.method("notifications/resources/list_changed")
                     replayed.append(offset(stream.last_id))
             assert replayed == [offset(seen), offset(missed), offset(last)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "kill -9"])
+async def test_the_sdks_client_goes_on_after_a_restart_as_if_nothing_had_been(
+    folder: Path, number: signal.Signals
+) -> None:
+    """It keeps its session id, and it would not initialize again by itself."""
+    async with serving(folder, "talker:mcp") as command, AsyncExitStack() as stack:
+        read, write = await stack.enter_async_context(streamable_http_client(command.url))
+        session = await stack.enter_async_context(ClientSession(read, write))
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await session.initialize()
+            assert await asked(session) == str(command.process.pid)
+        await end(command, number)
+        port = command.url.split(":")[2].split("/")[0]
+        async with serving(folder, "talker:mcp", "--port", port) as again:
+            with anyio.fail_after(PATIENCE_SECONDS):
+                assert await asked(session) == str(again.process.pid)
+                assert [tool.name for tool in (await session.list_tools()).tools] == ["who", "tell"]
+            await stack.aclose()
+
+
+async def asked(session: ClientSession) -> str:
+    """Which process serves."""
+    (content,) = (await session.call_tool("who")).content
+    assert isinstance(content, TextContent)
+    return content.text
 
 
 async def test_a_question_is_answered_to_another_process_while_the_one_that_asked_ends(folder: Path) -> None:
