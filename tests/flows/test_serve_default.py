@@ -179,7 +179,9 @@ async def test_a_question_whose_asker_was_killed_is_withdrawn_and_its_call_ends(
             await end(command, signal.SIGKILL)
         async with continued(client, folder, EVERYTHING) as again:
             async with again.stream(after=stream.last_id) as resumed:
+                withdrawn = await resumed.method("notifications/cancelled")
                 answer = await resumed.result()
+            assert withdrawn["params"]["requestId"] == question["id"]
             assert answer["id"] == "streamed"
             assert answer["error"]["data"] == {"reason": "replica-died", "retryable": True}
             assert await again.answer(question, {}) == 202  # too late, and no harm
