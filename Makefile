@@ -54,9 +54,12 @@ conformance: $(READY) redis ## The official MCP conformance suite: two processes
 bench: $(READY) redis ## All speeds, against named peers in the same run; renews docs/benchmarks.md (ARGS=--quick)
 	UV=$(UV) $(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(READY) ## An hour of killing, pausing and replacing replicas under load (ARGS="--minutes 5")
-	$(BIN)/python -m chaos --minutes 60 --kills 100 --clients 50 --events 1000 --replicas 4 --stop \
-		--rolling 2 --official 4 --think 5 $(ARGS)
+SOAK := $(BIN)/python -m chaos --replicas 4 --servers serve,uvicorn,hypercorn,granian
+soak: $(READY) ## An hour of killing, pausing and replacing replicas, and of faults of the store, under load
+	$(SOAK) --minutes 20 --kills 100 --clients 50 --events 1000 --stop --rolling 2 --official 4 --think 5 $(ARGS)
+	$(SOAK) --minutes 20 --kills 20 --clients 20 --faults 10 --stop --rolling 0 --think 2 $(ARGS)
+	$(SOAK) --minutes 10 --kills 5 --clients 20 --faults 5 --rolling 0 --think 2 --store sentinels $(ARGS)
+	$(SOAK) --minutes 10 --kills 5 --clients 20 --faults 5 --rolling 0 --think 2 --store cluster $(ARGS)
 	HOLDFAST_KILLS=1000 $(BIN)/python -m pytest -n 2 tests/backends/sqlite/test_kills.py
 
 # Debian's redis-server, the second flavour of the tests; Valkey's comes as a wheel.

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from chaos.fleet import SERVERS, ServerName
 from chaos.monkey import Plan
 from chaos.rig import Options, Run, run
 
@@ -23,8 +24,16 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--official", type=int, default=2, help="clients of the SDK, for plain calls")
     parser.add_argument("--think", type=float, default=None, help="mean pause between two calls, in seconds")
+    parser.add_argument("--store", choices=("one", "sentinels", "cluster"), default="one")
+    parser.add_argument("--faults", type=int, default=0, help="each kind of fault of the store so often")
+    parser.add_argument(
+        "--servers",
+        type=_servers,
+        default=("serve",),
+        help="what the replicas run under, by turns: serve,uvicorn,hypercorn,granian",
+    )
     given = parser.parse_args(arguments)
-    plan = Plan(given.kills, given.minutes, given.stop, given.rolling)
+    plan = Plan(given.kills, given.minutes, given.stop, given.rolling, given.faults)
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     return Options(
         seed=seed,
@@ -34,7 +43,16 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         replicas=given.replicas,
         official=given.official,
         think_seconds=given.think,
+        servers=given.servers,
+        store=given.store,
     )
+
+
+def _servers(text: str) -> tuple[ServerName, ...]:
+    found: tuple[ServerName, ...] = tuple(name for name in SERVERS if name in text.split(","))
+    if {*found} != {*text.split(",")}:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected some of {','.join(SERVERS)}")
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

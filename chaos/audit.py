@@ -10,6 +10,7 @@ from chaos.call import Call
 from chaos.client import BUSY, Client
 from chaos.ledger import Kind, StreamLog
 from chaos.wire import Answer, CutError, SilentError
+from holdfast.sessions.event_id import decode_event_id
 
 ATTEMPTS: Final = 10
 QUIET_SECONDS: Final = 1.0
@@ -25,7 +26,7 @@ async def audit_call(client: Client, call: Call) -> None:
     """The stream of a call that is over, from its first id on."""
     read = list(call.log.events)
     start = call.log.first_id
-    if start is None or not read:
+    if start is None or not read or call.log.untidy:
         return
     if read[0][0] == start:  # never primed: the first message itself gave the id
         read = read[1:]
@@ -36,7 +37,7 @@ async def audit_call(client: Client, call: Call) -> None:
 async def audit_standalone(client: Client, log: StreamLog) -> None:
     """The newest part of the standalone stream, when nobody writes to it any more."""
     read = list(log.events)[1:]
-    if not read:
+    if not read or log.untidy:
         return
     again = await _story(client, log.events[0][0], final=False)
     # A handler whose connection was given up may have gone on after the last look.
@@ -48,13 +49,23 @@ def _compare(client: Client, name: str, read: Story, again: Story | None) -> Non
         client.diary.count("audits of what was trimmed")
         return
     client.diary.count("audits")
-    if list(read) == list(again):
+    read, again = _without_lives(read), _without_lives(again)
+    if read == again:
         return
     missing = [pair for pair in again if pair not in read]
     gone = [pair for pair in read if pair not in again]
-    went_on = list(again[: len(read)]) == list(read)  # behind the answer, which is the last that is read
+    went_on = again[: len(read)] == read  # behind the answer, which is the last that is read
     kind: Kind = "doubled" if went_on else "lost" if missing else "wrong"
     client.diary.blame(kind, f"{name}: the log also has {missing}, and has no longer {gone}")
+
+
+def _without_lives(story: Story) -> Story:
+    """The same, whichever life of the log it is read in: a failover begins a new one."""
+    found: list[tuple[str, str]] = []
+    for event_id, data in story:
+        _, position, _ = decode_event_id(event_id)
+        found.append((str(position.offset), data))
+    return found
 
 
 async def _story(client: Client, start: str, *, final: bool) -> Story | None:

