@@ -138,7 +138,7 @@ class Call:
         elif "method" not in message:
             self._take_answer(message)
         elif "id" in message:
-            self._client.answer_question(message)
+            self._client.answer_question(message, again=bool(self.log.told_gap_at))
         else:
             self._take_notification(message)
         if self.job.cancel_at == self.numbers and not self.cancelled and self.answer is None:

@@ -138,10 +138,13 @@ class Client:
     async def back_off(self) -> None:
         await asyncio.sleep(self.random.uniform(*BACKOFF_SECONDS))
 
-    def answer_question(self, message: dict[str, Any]) -> None:
-        """Answer a request of the server, in a task of its own. Each may come once."""
+    def answer_question(self, message: dict[str, Any], *, again: bool = False) -> None:
+        """Answer a request of the server, in a task of its own. Each may come once.
+
+        `again`: events were lost, so that it may be asked a second time; it is answered a second time.
+        """
         request_id = str(message["id"])
-        if request_id in self._asked:
+        if request_id in self._asked and not again:
             self.diary.blame("doubled", f"the question {request_id} came twice")
             return
         self._asked.add(request_id)

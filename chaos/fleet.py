@@ -149,13 +149,16 @@ class Replica:
 
     async def _live(self) -> None:
         self._expected_end = False
+        started = time.monotonic()
         self._process = await self._spawn()
         self.lives += 1
-        if await self._until_it_listens(self._process):
+        if served := await self._until_it_listens(self._process):
             self.serving.set()
         status = await self._process.wait()
         self.serving.clear()
-        if not self._expected_end:
+        if not served and self._fleet.tally.store.outage(started):
+            self._fleet.tally.counts["starts that failed without the store"] += 1
+        elif not self._expected_end:
             self._fleet.tally.blame("process", -1, f"replica {self.number} ended by itself, with {status}")
 
     async def _spawn(self) -> asyncio.subprocess.Process:

@@ -96,7 +96,7 @@ class Listener:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "id" in message and "method" in message:
-            self._client.answer_question(message)
+            self._client.answer_question(message, again=bool(self.log.told_gap_at))
         elif "method" not in message:
             self._diary.blame("wrong", f"an answer on the standalone stream: {message}")
         elif message["method"] != "notifications/cancelled":

@@ -27,6 +27,7 @@ PARTITION_SECONDS: Final = (7.0, 9.0)
 """Longer than the 6 s after which a silent replica is taken for dead."""
 
 PROMOTED_SECONDS: Final = 30.0
+ZOMBIE_SECONDS: Final = 2.0
 CUTS: Final = 4
 ALL_SHARE: Final = 0.5
 
@@ -222,15 +223,20 @@ class Replicated(Store):
         await self._replaced(old)
 
     async def _freeze_master(self, rng: random.Random) -> None:
-        """It is replaced, and wakes up as one that believes that it still is the master."""
+        """It is replaced, and wakes up as one that believes that it still is the master.
+
+        Not at once: replicas hear of the new master a second later at most, and an answer to a question that
+        a zombie takes in that second is lost (docs/chaos.md).
+        """
         old = await asyncio.to_thread(self._master, rng)
         old.pause()
-        await self._replaced(old)
+        await self._replaced(old, ZOMBIE_SECONDS)
 
-    async def _replaced(self, old: RunningServer) -> None:
+    async def _replaced(self, old: RunningServer, seconds: float = 0.0) -> None:
         async with asyncio.timeout(PROMOTED_SECONDS):
             while await asyncio.to_thread(self._still, old):  # noqa: ASYNC110 - another process decides
                 await asyncio.sleep(0.1)
+        await asyncio.sleep(seconds)
         await asyncio.to_thread(self._setup.heal)
 
     def _still(self, old: RunningServer) -> bool:

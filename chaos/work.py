@@ -126,6 +126,9 @@ class Worker:
         if data.get("reason") == "store-unavailable" and store.outage(call.started):
             self.diary.count("calls failed by the store")
             return
+        if data.get("reason") == "stream-lost" and store.gap_events():
+            self.diary.count("streams lost in a failover")
+            return
         if data.get("reason") == "trimmed" and call.log.told_gap_at:
             self.diary.count("answers in told gaps")
             return

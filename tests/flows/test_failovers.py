@@ -120,6 +120,25 @@ async def test_a_request_that_runs_through_a_failover_is_answered_once(
         assert said(messages[-1]) == "0:done"
 
 
+async def test_a_request_whose_stream_only_the_old_master_had_is_told_so(
+    wired: Wired, topology: ClusterSetup | SentinelSetup, stage: Stage
+) -> None:
+    """Its handler cannot say anything any more, and its client hears that, in words that it can act on."""
+    async with wired() as wire:
+        topology.until_in_step()
+        master = master_of(topology, wire)
+        topology.cut_replicas(master)
+        async with wire.calling("report_and_wait", on=0) as stream:
+            await stream.method("notifications/progress")
+            master.kill()
+            await served_again(wire, 0)
+            stage.mark("go")
+            stage.mark("end")
+            with anyio.fail_after(PATIENCE_SECONDS):
+                *_, last = [event.message for event in await stream.rest() if event.data]
+        assert last["error"]["data"] == {"reason": "stream-lost", "retryable": True}
+
+
 @dataclass
 class Caller:
     """A client that calls one tool after the other, and notes what it is told."""

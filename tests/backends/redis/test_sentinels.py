@@ -9,18 +9,29 @@ import anyio
 import pytest
 
 from holdfast.backends.redis import RedisBackend, RedisOptions
+from holdfast.backends.redis.keys import Keys
+from holdfast.backends.redis.single import SingleTopology
 from holdfast.errors import StoreRefused, StoreUnavailable
 from holdfast.sessions.types import STANDALONE, AppendKey
 from holdfast.testing.conformance.harness import Heard, new_session, read_all
 from tests.backends.redis.everything import everything
 from tests.backends.redis.load import Load, read_on
-from tests.backends.redis.waiting import again, until
+from tests.backends.redis.waiting import PATIENCE_SECONDS, again, connections, until
 from tests.servers import RunningServer
 from tests.topologies import SERVICE, SentinelSetup, start_sentinels
 
 pytestmark = pytest.mark.anyio
 
 OPTIONS = RedisOptions(max_events=100_000)
+
+
+def _named(backend: RedisBackend) -> int | None:
+    """The port of the master, as far as a backend has heard."""
+    topology = backend._client._topology
+    assert isinstance(topology, SingleTopology)
+    assert topology._sentinels is not None
+    named = topology._sentinels._named
+    return None if named is None else named.port
 
 
 async def promoted(setup: SentinelSetup, old: RunningServer) -> None:
@@ -87,6 +98,32 @@ async def test_a_zombie_that_still_answers_is_left(
             woken.calls.clear()
             await load.append(load.sessions[0], 10_000)
             await woken.once()
+
+
+async def test_a_master_that_is_replaced_while_we_connect_to_it_is_not_used(
+    sentinels: SentinelSetup, deaf_master: RunningServer
+) -> None:
+    """It froze, and wakes up as a zombie: whoever had begun to connect to it must not end up with it."""
+    url = sentinels.url.replace("://", "://app:app@")
+    patient = RedisOptions(connect_timeout=PATIENCE_SECONDS, start_wait=PATIENCE_SECONDS)
+    deaf_master.cli("ACL", "SETUSER", "default", "-ping", "-info", "-publish", "-subscribe", "-replicaof")
+    deaf_master.pause()
+    backend = RedisBackend(url, options=patient)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(backend.__aenter__)
+        await until(lambda: sentinels.master() is not deaf_master)
+        new = sentinels.master()
+        await until(lambda: _named(backend) == new.port)
+        deaf_master.resume()
+    try:
+        session = await new_session(backend)
+        role = cast("list[bytes]", deaf_master.cli("ROLE"))
+        assert role[0] == b"master", "it was demoted: this was no zombie"
+        assert not connections(deaf_master, backend, "normal")
+        assert not connections(deaf_master, backend, "pubsub")
+        assert new.cli("EXISTS", Keys("mcp").session(session).meta)
+    finally:
+        await backend.__aexit__(None, None, None)
 
 
 async def test_a_frozen_master_is_left_and_not_gone_back_to(sentinels: SentinelSetup) -> None:

@@ -26,6 +26,7 @@ class Announcements:
 
     Args:
         locate: where to listen; asked with each connect.
+        confirm: raises if that turned out to be wrong while the connection was made.
         options: bounds.
         name: what the server calls the connection.
         restored: called after each connect, when everything is subscribed: messages may have been missed.
@@ -36,6 +37,7 @@ class Announcements:
         locate: Callable[[], Awaitable[Endpoint]],
         options: RedisOptions,
         *,
+        confirm: Callable[[Endpoint], None],
         name: str,
         restored: Callable[[], Awaitable[None]],
     ) -> None:
@@ -43,9 +45,11 @@ class Announcements:
         self._listeners: dict[bytes, list[Callable[[bytes], None]]] = {}
 
         async def connect() -> Link:
-            link = await open_link(await locate(), options, name=name, scripts=(), on_push=self._deliver)
+            endpoint = await locate()
+            link = await open_link(endpoint, options, name=name, scripts=(), on_push=self._deliver)
             try:
                 await self._subscribe(link, list(self._listeners))
+                confirm(endpoint)
             except BaseException:
                 link.connection.abort("subscribing failed")
                 raise

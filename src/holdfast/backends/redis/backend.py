@@ -69,7 +69,11 @@ class RedisBackend:
         topology = self._topology(options)
         self._client = Client(topology, options)
         self._announcements = Announcements(
-            topology.listening_post, options, name=self._name, restored=self._restored
+            topology.listening_post,
+            options,
+            confirm=topology.confirm,
+            name=self._name,
+            restored=self._restored,
         )
         self._entered = False
         channel = encode(keys.channel(self.replica))

@@ -29,7 +29,10 @@ logger = logging.getLogger("holdfast.backends.redis")
 _LOOK_AGAIN_SECONDS: Final = 0.1
 _TICK_SECONDS: Final = 0.5
 _NODES_ASKED: Final = 3
-_LINGER_SECONDS: Final = 5.0
+_LINGER_SECONDS: Final = 0.5
+"""For what is under way on a node that lost its slots. One that froze must not be heard when it wakes up: it
+confirms what its successor never got."""
+
 _KEPT_SECONDS: Final = 30.0
 """A node that we were sent to gets so long to appear in the map: it may be receiving its first slot."""
 

@@ -55,6 +55,7 @@ class Sentinels:
         self._moved = moved
         self._news = asyncio.Event()
         self._epoch = -1
+        self._named: Endpoint | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._lines = [self._line(endpoint) for endpoint in location.seeds]
 
@@ -93,9 +94,14 @@ class Sentinels:
         """
         return self._learn(await self._ask())
 
+    def confirm(self, endpoint: Endpoint) -> None:
+        """Raise `StoreUnavailable` if the sentinels have named another master since they named this one."""
+        if self._named not in {None, endpoint}:
+            raise StoreUnavailable(f"the sentinels name {self._named} now, not {endpoint}")
+
     def _learn(self, best: _Answer) -> Endpoint:
         known, self._epoch = self._epoch, best.epoch
-        master = self._location.server.at(best.host, best.port)
+        master = self._named = self._location.server.at(best.host, best.port)
         if best.epoch > known >= 0:
             self._moved(master)
         return master

@@ -11,7 +11,7 @@ from holdfast.backends.redis.options import RedisOptions
 from holdfast.backends.redis.scripts import ALL
 from holdfast.backends.redis.sentinels import Sentinels
 from holdfast.backends.redis.topology import Topology
-from holdfast.errors import StoreRefused
+from holdfast.errors import StoreRefused, StoreUnavailable
 
 __all__ = ["SingleTopology"]
 
@@ -43,7 +43,14 @@ class SingleTopology(Topology):
         )
 
         async def connect() -> Link:
-            return await open_link(await self.listening_post(), options, name=name, scripts=ALL)
+            endpoint = await self.listening_post()
+            link = await open_link(endpoint, options, name=name, scripts=ALL)
+            try:
+                self.confirm(endpoint)
+            except StoreUnavailable:
+                link.connection.abort("it was replaced")
+                raise
+            return link
 
         self._line = Line("data", options, connect, restored)
 
@@ -79,8 +86,16 @@ class SingleTopology(Topology):
     async def listening_post(self) -> Endpoint:
         return self._server if self._sentinels is None else await self._sentinels.master()
 
+    @override
+    def confirm(self, endpoint: Endpoint) -> None:
+        if self._sentinels is not None:
+            self._sentinels.confirm(endpoint)
+
     def _switch(self, master: Endpoint) -> None:
-        """The sentinels name another master, and the old one may still answer."""
+        """The sentinels name another master, and the old one may still answer.
+
+        A connection to that one that is still being made is found out when it is (`confirm`).
+        """
         link = self._line.link
         if link is not None and link.endpoint != master:
             self._line.reconnect(f"the sentinels name {master} now")

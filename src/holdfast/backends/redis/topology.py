@@ -43,3 +43,6 @@ class Topology(Protocol):
     async def listening_post(self) -> Endpoint:
         """A server where announcements can be heard; raises `StoreUnavailable` or `StoreRefused`."""
         ...
+
+    def confirm(self, endpoint: Endpoint) -> None:
+        """Raise `StoreUnavailable` if a server that we were sent to was replaced while we connected to it."""

@@ -17,7 +17,7 @@ from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT, ErrorD
 from starlette.requests import Request
 
 from holdfast.asgi.jsonrpc import encode_notification
-from holdfast.errors import HoldfastError, SessionGone, StoreError
+from holdfast.errors import HoldfastError, SessionGone, StoreError, StreamUnknown
 from holdfast.sessions.protocols import Channel, Exchange
 from holdfast.sessions.types import AskOptions, RequestId
 
@@ -240,4 +240,7 @@ def _sdk_error(error: HoldfastError) -> MCPError:
     if isinstance(error, StoreError):
         data = {"reason": "store-unavailable", "retryable": True}
         return MCPError(INTERNAL_ERROR, f"The session layer failed: {error}", data)
+    if isinstance(error, StreamUnknown):
+        message = "The session layer lost the stream of this request in a failover of the store"
+        return MCPError(INTERNAL_ERROR, message, {"reason": "stream-lost", "retryable": True})
     return MCPError(CONNECTION_CLOSED, str(error))
