@@ -40,6 +40,7 @@ class Permit:
 
 HARMLESS: Final = Permit(outage=False)
 BLIP: Final = Permit()
+MOVE: Final = Permit(outage=False, new_life=True)
 RESTART: Final = Permit(new_life=True)
 FAILOVER: Final = Permit(gaps=1, gap_events=50, new_life=True, again=True)
 
@@ -62,7 +63,7 @@ PERMITS: Final[dict[str, Permit]] = {
     "failover": FAILOVER,
     "frozen master": FAILOVER,
     # a cluster only
-    "moved slot": HARMLESS,
+    "moved slot": MOVE,  # another master is another life of the log, with all that was in the one before
 }
 
 

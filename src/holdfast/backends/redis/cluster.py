@@ -242,8 +242,13 @@ class ClusterTopology(Topology):
     def _believe(self, answer: SlotMap) -> None:
         now = asyncio.get_running_loop().time()
         self._healthy, self._slots, self._nodes = answer.healthy, list(answer.masters), answer.nodes
-        self._pointed_at = {at: when for at, when in self._pointed_at.items() if now - when < _KEPT_SECONDS}
         masters = {address for address in answer.masters if address is not None}
+        # Who has appeared needs no grace any more: it may be replaced within it, and wake up as a zombie.
+        self._pointed_at = {
+            at: when
+            for at, when in self._pointed_at.items()
+            if now - when < _KEPT_SECONDS and at not in masters
+        }
         for address in masters:
             self._line(address)
         for address in [*self._lines]:
