@@ -151,6 +151,10 @@ class ClusterTopology(Topology):
         known = [self._location.server.at(*address) for address in self._nodes]
         return random.choice([*known, *self._location.seeds])
 
+    @override
+    def confirm(self, endpoint: Endpoint) -> None:
+        """Every node will do to listen to; the map says where to send."""
+
     # -- the map
 
     def _line(self, address: Address) -> Line:

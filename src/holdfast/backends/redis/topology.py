@@ -46,3 +46,4 @@ class Topology(Protocol):
 
     def confirm(self, endpoint: Endpoint) -> None:
         """Raise `StoreUnavailable` if a server that we were sent to was replaced while we connected to it."""
+        ...
