@@ -17,6 +17,7 @@ Faults that last apply to connections that are made later, too. It runs on async
 import asyncio
 import socket
 import struct
+from collections import deque
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias, cast
 
@@ -258,7 +259,8 @@ class _End(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._full = False
         self._delayed = 0
-        self._arrives = 0.0
+        self._on_the_way: deque[tuple[float, bytes]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -275,18 +277,26 @@ class _End(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()
-        self._arrives = max(self._arrives, loop.time() + self.pipe.proxy.delay_seconds)
-        if self._arrives <= loop.time():
+        seconds = self.pipe.proxy.delay_seconds
+        if not seconds and not self._on_the_way:
             self.pipe.pass_on(data, self.toward)
             return
+        # A queue and one timer: timers of the same moment run in any order, and bytes must not.
+        self._on_the_way.append((loop.time() + seconds, data))
         self._delayed += len(data)
         self.adjust()
-        loop.call_at(self._arrives, self._arrive, data)
+        if self._timer is None:
+            self._timer = loop.call_at(self._on_the_way[0][0], self._arrive)
 
-    def _arrive(self, data: bytes) -> None:
+    def _arrive(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        _, data = self._on_the_way.popleft()
         self._delayed -= len(data)
         self.pipe.pass_on(data, self.toward)
         self.adjust()
+        if self._on_the_way:
+            self._timer = loop.call_at(self._on_the_way[0][0], self._arrive)
 
     @override
     def pause_writing(self) -> None:

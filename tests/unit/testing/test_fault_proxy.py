@@ -111,6 +111,26 @@ async def test_a_delay_is_in_both_directions_and_keeps_the_order() -> None:
         assert anyio.current_time() - began >= 0.3
 
 
+async def test_the_order_survives_the_end_of_a_delay() -> None:
+    """What was on its way then still comes before what is sent afterwards."""
+    async with echo() as (server, proxy), connected(proxy) as client:
+        proxy.delay(0.2)
+        sent = b""
+        for number in range(60):
+            if number == 20:
+                proxy.delay(0.05)
+            if number == 40:
+                await proxy.heal()
+            line = b"%03d;" % number
+            client.say(line)
+            sent += line
+            await asyncio.sleep(0.001)  # a piece of its own on the wire
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(server.read) < len(sent):
+                await client.reader.read(1 << 16)
+        assert bytes(server.read) == sent
+
+
 @pytest.mark.parametrize("toward", ["client", "server"])
 async def test_what_a_black_hole_held_back_arrives_when_it_is_gone(toward: str) -> None:
     async with echo() as (server, proxy), connected(proxy) as client:
