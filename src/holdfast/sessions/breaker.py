@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
@@ -25,6 +26,9 @@ STALL_SECONDS: Final = 0.4
 _MOST_HELD: Final = 1_000
 """Requests that wait for the end of an outage. One more is refused at once."""
 
+_MEASURED: Final = 1024
+"""How many of the last operations are remembered by how long they took."""
+
 _TRIAL_SECONDS: Final = (0.2, 1.0)
 
 
@@ -42,6 +46,7 @@ class Breaker:
         self.suspected = False
         self._observer = observer
         self._calls: dict[int, float] = {}
+        self.seconds: Final[deque[float]] = deque(maxlen=_MEASURED)
         self._count = 0
         self._scopes: set[anyio.CancelScope] = set()
         self._next_trial = 0.0
@@ -53,6 +58,11 @@ class Breaker:
     def open(self) -> bool:
         """Whether the store is taken to be gone."""
         return self.opened_at is not None
+
+    @property
+    def under_way(self) -> int:
+        """How many operations wait for their answer."""
+        return len(self._calls)
 
     def on_change(self, call: Callable[[], None]) -> None:
         """Call `call` whenever it opened or closed."""
@@ -75,7 +85,9 @@ class Breaker:
 
     def end(self, call: int) -> None:
         """An operation has ended, somehow."""
-        del self._calls[call]
+        took = self.answered_at - self._calls.pop(call)
+        if took >= 0:  # else nothing was answered since it began
+            self.seconds.append(took)
 
     def answered(self) -> None:
         """The store said something."""

@@ -4,6 +4,7 @@ from typing import Self
 
 from typing_extensions import override
 
+from holdfast.sessions.diagnosis import Diagnosis
 from holdfast.sessions.protocols import (
     Backend,
     BroadcastLog,
@@ -37,6 +38,7 @@ class DelegatingBackend(Backend):
         self._subscriptions = inner.subscriptions
         self._replicas = inner.replicas
         self._transfer = inner.transfer
+        self._diagnosis = inner.diagnosis
 
     @property
     @override
@@ -82,6 +84,11 @@ class DelegatingBackend(Backend):
     @override
     def transfer(self) -> Transfer:
         return self._transfer
+
+    @property
+    @override
+    def diagnosis(self) -> Diagnosis:
+        return self._diagnosis
 
     @override
     async def __aenter__(self) -> Self:

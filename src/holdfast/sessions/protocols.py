@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
+from holdfast.sessions.diagnosis import Diagnosis
 from holdfast.sessions.image import SessionImage
 from holdfast.sessions.kernel import Channel, Exchange, Kernel
 from holdfast.sessions.types import (
@@ -418,6 +419,11 @@ class Backend(Protocol):
     @property
     def transfer(self) -> Transfer:
         """The way out, to another store."""
+        ...
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """How the store is. Asking it must not depend on how it was a moment ago."""
         ...
 
     async def __aenter__(self) -> Self:

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.sessions.delegating import DelegatingBackend
+from holdfast.sessions.diagnosis import Diagnosis
 from holdfast.sessions.protocols import (
     Backend,
     BroadcastLog,
@@ -57,6 +58,7 @@ class FaultyBackend(DelegatingBackend):
         self._subscriptions = cast("SubscriptionIndex", _Part(self, "subscriptions", inner.subscriptions))
         self._replicas = cast("ReplicaDirectory", _Part(self, "replicas", inner.replicas))
         self._transfer = cast("Transfer", _Part(self, "transfer", inner.transfer))
+        self._diagnosis = cast("Diagnosis", _Part(self, "diagnosis", inner.diagnosis))
 
     def fail(
         self,
@@ -124,6 +126,8 @@ class _Part:
 
     def __getattr__(self, method: str) -> Any:
         name, call = f"{self._name}.{method}", getattr(self._inner, method)
+        if not callable(call):
+            return call
         if not inspect.iscoroutinefunction(call):
 
             def enter(*args: Any, **kwargs: Any) -> Any:

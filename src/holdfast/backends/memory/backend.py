@@ -8,12 +8,14 @@ from typing_extensions import override
 from holdfast.backends.memory.broadcast_log import MemoryBroadcastLog
 from holdfast.backends.memory.bus import MemoryBus
 from holdfast.backends.memory.data import MemoryData
+from holdfast.backends.memory.diagnosis import MemoryDiagnosis
 from holdfast.backends.memory.event_log import MemoryEventLog
 from holdfast.backends.memory.inbox import MemoryInbox
 from holdfast.backends.memory.replicas import MemoryReplicaDirectory
 from holdfast.backends.memory.session_store import MemorySessionStore
 from holdfast.backends.memory.subscription_index import MemorySubscriptionIndex
 from holdfast.backends.memory.transfer import MemoryTransfer
+from holdfast.sessions.diagnosis import Diagnosis
 from holdfast.sessions.protocols import (
     Backend,
     BroadcastLog,
@@ -51,6 +53,7 @@ class MemoryBackend(Backend):
         self._subscriptions = MemorySubscriptionIndex(self.data)
         self._replicas = MemoryReplicaDirectory(self.data, self._replica)
         self._transfer = MemoryTransfer(self.data)
+        self._diagnosis = MemoryDiagnosis(self.data, self._replica)
 
     @property
     @override
@@ -96,6 +99,11 @@ class MemoryBackend(Backend):
     @override
     def transfer(self) -> Transfer:
         return self._transfer
+
+    @property
+    @override
+    def diagnosis(self) -> Diagnosis:
+        return self._diagnosis
 
     @override
     async def __aenter__(self) -> Self:

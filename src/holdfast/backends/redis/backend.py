@@ -13,6 +13,7 @@ from holdfast.backends.redis.broadcast_log import RedisBroadcastLog
 from holdfast.backends.redis.bus import RedisBus
 from holdfast.backends.redis.client import Client
 from holdfast.backends.redis.cluster import ClusterTopology
+from holdfast.backends.redis.diagnosis import RedisDiagnosis
 from holdfast.backends.redis.event_log import RedisEventLog
 from holdfast.backends.redis.hints import Hints
 from holdfast.backends.redis.inbox import RedisInbox
@@ -88,6 +89,7 @@ class RedisBackend:
         self.subscriptions: Final = RedisSubscriptionIndex(self._client, keys, options)
         self.replicas: Final = RedisReplicaDirectory(self._client, keys, self.replica)
         self.transfer: Final = RedisTransfer(self._client, keys)
+        self.diagnosis: Final = RedisDiagnosis(topology, keys, self._location, self.replica)
 
     @property
     def _name(self) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -137,6 +137,10 @@ class ClusterTopology(Topology):
         self._slots[there.slot] = there.address
         self.doubt()
         return None
+
+    @override
+    def links(self) -> Sequence[Link]:
+        return [link for line in self._lines.values() if (link := line.link) is not None]
 
     @override
     def doubt(self) -> None:

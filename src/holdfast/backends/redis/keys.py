@@ -28,6 +28,7 @@ Elsewhere (each group in a slot of its own; rosters are a pair of sorted sets, s
 | `{mcp:broadcast}:meta`, `:log` | hash, stream | what was said to all; see `_broadcast.lua` |
 | `{mcp:sub:<hash of uri>}[:names]` | roster | the sessions that subscribed to a resource |
 | `{mcp:replicas}:<id>` | string | a replica lives. All in one slot: whoever can beat can see who does not |
+| `{mcp:canary}:<id>` | string | written and removed by a health check |
 | `mcp:replica:<id>` | string | the same for the first release, which looks there |
 
 Channels: `mcp:replica:<id>:inbox` carries hints for one replica, `mcp:bus:<topic>` what was published to a
@@ -168,6 +169,10 @@ class Keys:
     def replica(self, replica: ReplicaId) -> str:
         """Whether a replica lives."""
         return f"{{{self._prefix}:replicas}}:{quote_word(replica)}"
+
+    def canary(self, replica: ReplicaId) -> str:
+        """What a replica writes, reads and removes to see whether that works."""
+        return f"{{{self._prefix}:canary}}:{quote_word(replica)}"
 
     def first_replica(self, replica: ReplicaId) -> str:
         """The same, where the first release looks for it."""

@@ -1,6 +1,6 @@
 """One server at a time: a fixed one, or the master that sentinels name."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from typing_extensions import override
 
@@ -77,6 +77,11 @@ class SingleTopology(Topology):
     @override
     async def redirected(self, error: Exception, wait_seconds: float) -> Link | None:
         raise StoreRefused(f"the store is a cluster: redis-cluster://host:port is right ({error})") from error
+
+    @override
+    def links(self) -> Sequence[Link]:
+        link = self._line.link
+        return () if link is None else (link,)
 
     @override
     def doubt(self) -> None:

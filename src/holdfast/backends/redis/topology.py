@@ -1,5 +1,6 @@
 """What differs between one server, Sentinel and Cluster: where a key is, where announcements are heard."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from holdfast.backends.redis.link import Link
@@ -34,6 +35,10 @@ class Topology(Protocol):
             StoreRefused: there can be no redirection here.
             StoreUnavailable: the server that it points to cannot be reached in time.
         """
+        ...
+
+    def links(self) -> Sequence[Link]:
+        """Those to servers with data that are up."""
         ...
 
     def doubt(self) -> None:

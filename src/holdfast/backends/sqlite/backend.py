@@ -11,6 +11,7 @@ from typing_extensions import override
 from holdfast.backends.sqlite.broadcast_log import SqliteBroadcastLog
 from holdfast.backends.sqlite.bus import SqliteBus
 from holdfast.backends.sqlite.database import Database
+from holdfast.backends.sqlite.diagnosis import SqliteDiagnosis
 from holdfast.backends.sqlite.engine import Engine
 from holdfast.backends.sqlite.event_log import SqliteEventLog
 from holdfast.backends.sqlite.inbox import SqliteInbox
@@ -67,6 +68,7 @@ class SqliteBackend:
         self.subscriptions: Final = SqliteSubscriptionIndex(self._engine)
         self.replicas: Final = SqliteReplicaDirectory(self._engine)
         self.transfer: Final = SqliteTransfer(self._engine)
+        self.diagnosis: Final = SqliteDiagnosis(self._engine, self.path)
 
     @property
     def wakeups(self) -> int:
