@@ -189,7 +189,7 @@ HEALTHY = {"product": "Redis", "mode": "redis", "append_only": True}
         ({"canary": Probed(error="refused", refused=True)}, "unhealthy", NO_CANARY),
     ],
 )
-def test_the_rules_for_what_no_server_of_ours_can_be_brought_to(
+async def test_the_rules_for_what_no_server_of_ours_can_be_brought_to(
     found: dict[str, Any], status: str, warning: str
 ) -> None:
     """Rules alone: here the findings are given, and nothing was measured."""
