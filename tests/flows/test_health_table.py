@@ -158,7 +158,7 @@ def judged(mode: str = "redis", **found: Any) -> dict[str, Any]:
     return report(Examination(mode, **found), asked_by_client=False)
 
 
-HEALTHY = {"product": "Redis", "mode": "redis", "append_only": True}
+HEALTHY: dict[str, Any] = {"product": "Redis", "mode": "redis", "append_only": True}
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ async def test_a_client_calls_the_tool_and_reads_it_either_way(kind: str) -> Non
     async with replicas(app(kind), count=1) as fleet, fleet.client() as client:
         wire = Wire(fleet, client)
         await wire.initialize()
-        params = {"name": "session_health_check", "arguments": {}}
-        message = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
+        params: dict[str, Any] = {"name": "session_health_check", "arguments": {}}
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
         result = payload(await wire.post(message))["result"]
         text, data = result["content"][0]["text"], result["structuredContent"]
         assert text.startswith("✅ Session Health Status: HEALTHY")

@@ -127,7 +127,7 @@ def _parse(reply: Any) -> _Info:
 
 def _config_value(reply: Any) -> str | None:
     if isinstance(reply, dict):
-        values: Sequence[Any] = list(reply.values())  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+        values: Sequence[Any] = list(reply.values())  # pyright: ignore[reportUnknownArgumentType]
     else:
         values = reply[1:2]
     return values[0].decode() if values and isinstance(values[0], bytes) else None

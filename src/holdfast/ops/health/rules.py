@@ -12,6 +12,8 @@ __all__ = ["FALLBACK", "NO_CANARY", "NO_REDIS", "NO_SESSION", "Finding", "Status
 
 Status: TypeAlias = Literal["healthy", "degraded", "unhealthy", "error"]
 
+_WORST_FIRST: Final[tuple[Status, ...]] = ("error", "unhealthy", "degraded", "healthy")
+
 NO_SESSION: Final = "No active session detected"
 FALLBACK: Final = "Using memory fallback instead of Redis"
 NO_REDIS: Final = "Redis connection unavailable"
@@ -43,8 +45,11 @@ class Finding:
 
 def status_of(findings: list[Finding]) -> Status:
     """The worst of them."""
-    order: tuple[Status, ...] = ("error", "unhealthy", "degraded")
-    return next((status for status in order if any(each.severity == status for each in findings)), "healthy")
+    severities = {each.severity for each in findings}
+    for status in _WORST_FIRST:
+        if status in severities:
+            return status
+    return "healthy"
 
 
 def judge(found: Examination) -> list[Finding]:
@@ -53,9 +58,7 @@ def judge(found: Examination) -> list[Finding]:
     if found.facts is not None:
         for rule in _OF_FACTS:
             findings += rule(found.facts)
-    return sorted(
-        findings, key=lambda each: ("error", "unhealthy", "degraded", "healthy").index(each.severity)
-    )
+    return sorted(findings, key=lambda each: _WORST_FIRST.index(each.severity))
 
 
 def _of_process(found: Examination) -> Iterator[Finding]:
