@@ -10,6 +10,9 @@ import pytest
 
 from holdfast.backends import open_store
 from holdfast.errors import ConfigurationError, StoreRefused, StoreUnavailable
+from holdfast.ops.health.checks import readiness
+from holdfast.ops.health.examination import examine
+from holdfast.ops.health.report import report
 from holdfast.sessions.condition import Condition
 from holdfast.settings import StoreSettings
 from tests.flows.apps import Stage
@@ -117,6 +120,22 @@ async def test_a_question_may_be_answered_on_the_other_side(alone: Any, server: 
         await wire.fleet.add()
         assert await wire.answer(question, {"action": "accept", "content": {"name": "bob"}}, on=1) == 202
         assert said(await stream.result()) == "0:accept:bob"
+
+
+async def test_health_and_readiness_say_so(alone: Any, server: RunningServer) -> None:
+    async with alone() as wire:
+        replica = wire.fleet.replicas[0].attached.replica
+        found = report(await examine(replica))
+        assert found["using_fallback"] is True
+        assert found["overall_status"] != "healthy"
+        assert "Using memory fallback instead of Redis" in found["warnings"]
+        assert any("memory fallback" in reason for reason in (await readiness(replica)).reasons)
+        server.start()
+        await moved(wire)
+        found = report(await examine(replica))
+        assert found["using_fallback"] is False
+        assert found["redis_connected"] is True
+        assert (await readiness(replica)).reasons == []
 
 
 async def test_a_session_that_this_island_does_not_know_is_not_called_gone(

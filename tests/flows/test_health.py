@@ -40,7 +40,7 @@ async def test_a_replica_that_is_well_says_so(start: Start, framework: Framework
     async with start(framework, count=1) as fleet:
         status, ready = await asked(fleet, "/health/ready")
         assert (status, ready["status"], ready["reasons"]) == (200, "ready", [])
-        assert set(ready["checks"]) == {"draining", "heartbeat", "store", "announcements"}
+        assert set(ready["checks"]) == {"draining", "mode", "heartbeat", "store", "announcements"}
         assert all(check["ok"] for check in ready["checks"].values())
         status, live = await asked(fleet, "/health/live")
         assert (status, live["status"], live["reasons"]) == (200, "live", [])

@@ -6,6 +6,7 @@ here is lost unless this process ends or a bound is reached; the second is told 
 
 import json
 import logging
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -62,12 +63,16 @@ class Spool:
         stream: which of its streams.
         opens: the request for which the stream is to be recorded before anything is stored on it.
         lost: how many events did not fit.
+        began: when (`time.monotonic`).
+        away: the store has not taken anything of this stream for a while, whatever it does for others.
     """
 
     session: SessionId
     stream: StreamId
     opens: RequestId | None = None
     lost: int = 0
+    began: float = field(default_factory=time.monotonic)
+    away: bool = False
     size: int = 0
     waiting: deque[Spooled] = field(default_factory=deque[Spooled])
     moved: anyio.Event = field(default_factory=anyio.Event)

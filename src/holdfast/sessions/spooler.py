@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 from typing import Final
 
 import anyio
@@ -29,6 +30,9 @@ logger = logging.getLogger("holdfast")
 
 _AT_ONCE: Final = 32
 """Streams whose spools are stored side by side; each of them in its order."""
+
+_PATIENCE_SECONDS: Final = 1.0
+"""How long the store may fail to take what belongs to one stream until that goes on as in an outage."""
 
 _RETRY_SECONDS: Final = (0.1, 0.5)
 
@@ -87,7 +91,7 @@ class Spooler:
         item = Spooled(payload, key, final, expects)
         self._wait_in(spool, item)
         # Once the store is back a handler must not be faster than it, or the spool would never end.
-        while not (item.settled or self._breaker.open) and len(spool.waiting) > 1:
+        while not (item.settled or self._is_away(spool)) and len(spool.waiting) > 1:
             await spool.moved.wait()
         return None
 
@@ -121,13 +125,16 @@ class Spooler:
             await waiting[0].moved.wait()
 
     def _wait_in(self, spool: Spool, item: Spooled) -> None:
-        # Only when it is certain that nobody can read it from the log instead.
-        showing = self._breaker.open and spool.showing and item.expects is None
+        # Not at once: while the store answers, the log may have it, and its reader reads it there.
+        showing = self._is_away(spool) and spool.showing and item.expects is None
         for dropped in self.spools.put(spool, item):
             self._hub.unstorable(spool.session, spool.stream, dropped)
         if showing:
             self._hub.show(spool.session, spool.stream, item)
         self._observer.spooled(spool.session, spool.stream, len(item.payload))
+
+    def _is_away(self, spool: Spool) -> bool:
+        return self._breaker.open or spool.away
 
     def _changed(self) -> None:
         """The store went away, or is back."""
@@ -165,6 +172,10 @@ class Spooler:
                 await self._store(spool, spool.waiting[0])
         except StoreError as error:
             self._observer.store_failed("flush", error)
+            if time.monotonic() - spool.began > _PATIENCE_SECONDS and not spool.away:
+                spool.away = True  # perhaps one node of a cluster: others are answered
+                self._show(spool)
+                spool.stir()
             return
         except (SessionGone, StreamError) as error:
             # The session was deleted, or the stream was ended by a replica that took this one for dead.
@@ -200,6 +211,7 @@ class Spooler:
                 )
         finally:
             item.under_way = False
+        spool.away = False
         self.spools.done(spool, item)
         self._hub.stored(spool.session, event, item)
         self._observer.flushed(spool.session, spool.stream)

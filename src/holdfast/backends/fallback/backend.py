@@ -15,6 +15,7 @@ from holdfast.backends.fallback.parts import BroadcastPart, Part, SessionPart
 from holdfast.backends.fallback.turnstile import Turnstile
 from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.sessions.delegating import DelegatingBackend
+from holdfast.sessions.diagnosis import Diagnosis
 from holdfast.sessions.protocols import (
     Backend,
     BroadcastLog,
@@ -72,6 +73,7 @@ class FallbackBackend(DelegatingBackend):
         self._subscriptions = cast("SubscriptionIndex", Part(self._turnstile, "subscriptions"))
         self._replicas = cast("ReplicaDirectory", Part(self._turnstile, "replicas"))
         self._transfer = cast("Transfer", Part(self._turnstile, "transfer"))
+        self._diagnosis = cast("Diagnosis", Part(self._turnstile, "diagnosis"))
 
     def _is_island(self) -> bool:
         return self.fallback_since is not None

@@ -25,6 +25,8 @@ class Part:
 
     def __getattr__(self, method: str) -> Any:
         sample = getattr(getattr(self._turnstile.present, self._name), method)
+        if not callable(sample):
+            return sample
         if method in _LISTENING:
             wrapped: Any = self._listener(method)
         elif inspect.iscoroutinefunction(sample):

@@ -18,6 +18,12 @@ PROBE_SECONDS: Final = 0.8
 MOST_LAG_SECONDS: Final = 5.0
 """One second more, and the other replicas take this one for dead."""
 
+_MODES: Final = {
+    "outage": "the store is away: running requests go on, new ones are refused",
+    "fallback": "using memory fallback: the store was never reached, and nobody else has these sessions",
+}
+"""Why clients should be sent elsewhere."""
+
 _LAG_SAMPLE_SECONDS: Final = 0.05
 
 
@@ -56,6 +62,7 @@ async def readiness(replica: Replica | None) -> Report:
         return report
     replica.drain.watched()
     report.note("draining", "this replica is shutting down" if replica.drain.begun else None)
+    report.note("mode", _MODES.get(replica.condition.mode))
     since = time.monotonic() - replica.pulse.beat_at
     silent = f"the last heartbeat that the store took was {since:.0f} s ago"
     report.note("heartbeat", silent if since > DEAD_AFTER_SECONDS else None, seconds_ago=since)
