@@ -21,7 +21,7 @@ AT_ONCE = 8
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable, StoreRefused])
-@pytest.mark.parametrize("failing", ["sessions.*", "log.read", "*"])
+@pytest.mark.parametrize("failing", ["sessions.*", "log.read", "log.append", "log.open_stream", "*"])
 @pytest.mark.guarantee("G10")
 async def test_a_store_that_raises_wedges_no_session(
     wired: Wired, stage: Stage, failing: str, error: type[StoreUnavailable]

@@ -63,6 +63,7 @@ def alone(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> Any:
     return started
 
 
+@pytest.mark.guarantee("G11")
 async def test_sessions_move_into_the_store_and_any_replica_serves_them(
     alone: Any, start: Start, server: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -87,6 +88,7 @@ async def test_sessions_move_into_the_store_and_any_replica_serves_them(
             assert message["params"]["uri"] == "res://1"
 
 
+@pytest.mark.guarantee("G11")
 async def test_a_call_and_a_listener_go_on_through_the_move(
     alone: Any, server: RunningServer, stage: Stage
 ) -> None:
@@ -138,6 +140,7 @@ async def test_health_and_readiness_say_so(alone: Any, server: RunningServer) ->
         assert (await readiness(replica)).reasons == []
 
 
+@pytest.mark.guarantee("G11")
 async def test_a_session_that_this_island_does_not_know_is_not_called_gone(
     alone: Any, server: RunningServer
 ) -> None:

@@ -127,6 +127,7 @@ TABLE: list[tuple[Fault, str, str | None]] = [
 ]
 
 
+@pytest.mark.guarantee("G18")
 @pytest.mark.parametrize(("fault", "status", "warning"), TABLE, ids=[row[0].__name__ for row in TABLE])
 async def test_each_fault_has_its_status_and_its_warning(
     fault: Fault, status: str, warning: str | None
@@ -189,7 +190,7 @@ HEALTHY: dict[str, Any] = {"product": "Redis", "mode": "redis", "append_only": T
         ({"canary": Probed(error="refused", refused=True)}, "unhealthy", NO_CANARY),
     ],
 )
-async def test_the_rules_for_what_no_server_of_ours_can_be_brought_to(
+async def test_the_rules_for_what_no_server_here_is_brought_to(
     found: dict[str, Any], status: str, warning: str
 ) -> None:
     """Rules alone: here the findings are given, and nothing was measured."""
@@ -214,6 +215,7 @@ async def test_a_client_calls_the_tool_and_reads_it_either_way(kind: str) -> Non
         assert str(wire.session) not in text + repr(data)
 
 
+@pytest.mark.guarantee("G18")
 async def test_a_check_leaves_the_streams_of_clients_alone() -> None:
     with start_server("redis", extra=["--appendonly", "yes"]) as server:
         async with replicas(app("sdk"), count=1, store=server.url) as fleet, fleet.client() as client:

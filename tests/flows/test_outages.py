@@ -95,6 +95,7 @@ async def replayed(wire: Wire, after: str | None) -> list[Any]:
     return [m["params"]["progress"] if "method" in m else said(m) for m in messages]
 
 
+@pytest.mark.guarantee("G11")
 async def test_a_call_goes_on_to_its_answer_while_the_store_is_away(
     wired: Wired, stage: Stage, server: RunningServer, how: str
 ) -> None:
@@ -114,6 +115,7 @@ async def test_a_call_goes_on_to_its_answer_while_the_store_is_away(
         assert condition(wire, 0) == Condition()
 
 
+@pytest.mark.guarantee("G11")
 async def test_who_stays_connected_hears_everything_once_and_then_its_place(
     wired: Wired, stage: Stage, server: RunningServer, how: str
 ) -> None:
@@ -175,6 +177,7 @@ async def test_a_call_that_says_its_first_word_in_an_outage_becomes_a_stream_all
                     await stage.until("heard")
 
 
+@pytest.mark.guarantee("G11")
 async def test_new_requests_wait_a_little_and_are_never_told_that_their_session_is_gone(
     wired: Wired, server: RunningServer
 ) -> None:
@@ -215,6 +218,7 @@ async def test_who_comes_back_to_listen_is_kept_until_the_store_is_there(
         assert resumed == [2, 3, "0:done"]
 
 
+@pytest.mark.guarantee("G11")
 async def test_a_question_that_is_asked_in_an_outage_is_put_when_it_can_be_answered(
     wired: Wired, stage: Stage, server: RunningServer
 ) -> None:
@@ -273,6 +277,7 @@ class Counting(Observer):
         self.stored += 1
 
 
+@pytest.mark.guarantee("G11")
 async def test_what_does_not_fit_is_told_of_and_counted(
     wired: Wired, stage: Stage, server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
