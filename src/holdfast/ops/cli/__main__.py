@@ -8,6 +8,7 @@ from pathlib import Path
 
 from holdfast.ops.cli.dotenv import load_dotenv
 from holdfast.ops.cli.errors import CliError
+from holdfast.ops.cli.health import add_health_command
 from holdfast.ops.cli.options import add_serve_arguments, serve_options
 from holdfast.ops.cli.serve import serve
 from holdfast.ops.cli.sessions import add_sessions_command
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add_serve_arguments(serving)
     add_transfer_commands(commands)
     add_sessions_command(commands)
+    add_health_command(commands)
     return parser
 
 
