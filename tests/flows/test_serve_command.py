@@ -125,7 +125,7 @@ async def test_it_says_where_it_is_and_what_it_uses(folder: Path, store: str) ->
 
 async def test_the_collector_is_tuned_unless_it_shall_not_be(folder: Path) -> None:
     async with serving(folder, "sdk:mcp") as command, connected(command) as client:
-        assert await client.call("collector") == "True (50000, 20, 50)"
+        assert await client.call("collector") == "True (10000, 20, 50)"
     async with serving(folder, "sdk:mcp", "--no-gc-tuning") as command, connected(command) as client:
         assert await client.call("collector") == "False (700, 10, 10)"
 
