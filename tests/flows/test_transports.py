@@ -187,7 +187,8 @@ async def test_browsers_may_read_the_session_id() -> None:
         async with served(holdfast.HttpTransport(sdk_server(), cors=cors)) as client:
             response = await wire_of(client).post(message, version=None, origin="http://localhost:3000")
             assert response.headers["access-control-allow-origin"] == allowed
-            assert response.headers["access-control-expose-headers"].lower() == "mcp-session-id, mcp-resume-from"
+            exposed = response.headers["access-control-expose-headers"].lower()
+            assert exposed == "mcp-session-id, mcp-resume-from"
             asked = {"origin": "http://localhost:3000", "access-control-request-method": "DELETE"}
             assert (await client.options("/mcp", headers=asked)).status_code == 200
 
