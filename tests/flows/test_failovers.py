@@ -15,7 +15,7 @@ from holdfast.backends.redis.slots import slot_of
 from holdfast.sessions.types import SessionId
 from tests.flows.apps import Stage
 from tests.flows.conftest import Setup, Start, Wired
-from tests.flows.wire import Wire, call, said
+from tests.flows.wire import ServerEvent, Wire, call, said
 from tests.servers import RunningServer
 from tests.topologies import ClusterSetup, SentinelSetup
 
@@ -141,7 +141,11 @@ async def test_a_request_whose_stream_only_the_old_master_had_is_told_so(
 
 @dataclass
 class Caller:
-    """A client that calls one tool after the other, and notes what it is told."""
+    """A client that calls one tool after the other, and notes what it is told.
+
+    What came without an id, since the store was away, is heard again by who comes back before the id came
+    (DESIGN 8, Outage): of that nothing is noted.
+    """
 
     wire: Wire
     complete: int = 0
@@ -149,6 +153,7 @@ class Caller:
     errors: int = 0
     gaps: int = 0
     doubled: list[Any] = field(default_factory=list[Any])
+    without_id: list[int] = field(default_factory=list[int])
 
     async def run(self, ending: anyio.Event) -> None:
         on = 0
@@ -165,9 +170,10 @@ class Caller:
                 await anyio.sleep(0.05)
                 return
             seen: list[int] = []
+            self.without_id.clear()
             cut = False
             while len(seen) < 3 and (event := await stream.next()) is not None:
-                cut = self._take(event.message, seen) if event.data else False
+                cut = self._take(event, seen)
                 if cut:
                     return
         await self._resume((on + 1) % 3, stream.last_id, seen)
@@ -175,24 +181,33 @@ class Caller:
     async def _resume(self, on: int, after: str | None, seen: list[int]) -> None:
         with anyio.fail_after(PATIENCE_SECONDS):
             while after is not None:
+                seen[:] = [step for step in seen if step not in self.without_id]
+                self.without_id.clear()
                 async with self.wire.open(on=on, after=after) as stream:
                     if stream.status == 400:  # no trace of the stream is left: told
                         self.gaps += 1
                         return
                     assert stream.status in {200, 503}, stream.status
                     while stream.status == 200 and (event := await stream.next()) is not None:
-                        if event.data and self._take(event.message, seen):
+                        if self._take(event, seen):
                             return
                     after = stream.last_id or after
                 await anyio.sleep(0.05)
 
-    def _take(self, message: dict[str, Any], seen: list[int]) -> bool:
+    def _take(self, event: ServerEvent, seen: list[int]) -> bool:
         """Note a message; whether it was the answer."""
+        if event.id is not None:
+            self.without_id.clear()
+        if not event.data:
+            return False
+        message = event.message
         if message.get("method") == "notifications/progress":
             step = message["params"]["progress"]
             if seen and step <= seen[-1]:
                 self.doubled.append((step, list(seen)))
             seen.append(step)
+            if event.id is None:
+                self.without_id.append(step)
             return False
         if message.get("method") == "notifications/message":
             assert message["params"]["data"]["event"] == "events-lost"

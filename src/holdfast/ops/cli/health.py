@@ -14,8 +14,6 @@ from holdfast.errors import ConfigurationError, StoreError
 from holdfast.ops.cli.errors import FAILED, MISUSED, CliError
 from holdfast.ops.cli.settings import add_store_options, store_options
 from holdfast.ops.cli.store import choose_store
-from holdfast.ops.health.examination import probe
-from holdfast.ops.health.report import render, report
 
 __all__ = ["add_health_command", "health"]
 
@@ -86,6 +84,9 @@ def _ask(url: str) -> dict[str, Any]:
 
 
 async def _of_store(arguments: argparse.Namespace) -> int:
+    from holdfast.ops.health.examination import probe  # noqa: PLC0415 - `--help` needs no extra
+    from holdfast.ops.health.report import render, report  # noqa: PLC0415
+
     store = choose_store(arguments.store, options=store_options(arguments))
     if store.setting is None or store.is_memory:
         raise CliError(
